@@ -1,0 +1,32 @@
+# Set-up happens by itself: each target first makes .venv and installs the project into it.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+help:  ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+install: $(VENV)/installed  ## make .venv with everything in it
+
+quickstart: install  ## see the whole line at work: some minutes on 2 cores, nothing is downloaded
+	$(RUN)/s2l quickstart
+
+test: install  ## run all tests
+	$(RUN)/python -m pytest -q
+
+lint: install  ## style and types
+	$(RUN)/ruff check .
+	$(RUN)/mypy
+
+clean:  ## delete .venv and the default output folder
+	rm -rf $(VENV) out
+
+.PHONY: help install quickstart test lint clean

@@ -1,0 +1,5 @@
+"""The one error class of the project: what the user can mend."""
+
+
+class InputError(ValueError):
+    """What the user handed us is wrong: the message names the value, the bound and the remedy. Exit code 2."""

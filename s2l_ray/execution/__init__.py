@@ -1,0 +1,6 @@
+"""How Ray runs a function: the lowest layer that imports Ray.
+
+cluster   join a Ray cluster or start one on this machine, and check that it can do the work
+work      run units of work on a pool of actors through Ray Data
+training  run one supervised fine-tuning with Ray Train
+"""

@@ -1,0 +1,24 @@
+"""Tables of the storage as Ray Data datasets."""
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+
+from s2l_ray.artifacts import Artifact
+
+_COLUMNS = ["example_id", "input_ids", "supervised"]
+
+
+def read_examples(examples: Artifact, selected: pa.Array | None = None) -> "ray.data.Dataset":
+    """Return the token columns of a prepared pool, or of the selected ids only."""
+    storage = examples.storage
+    dataset = ray.data.read_parquet(storage.path(examples.file("examples")), filesystem=storage.filesystem)
+    dataset = dataset.select_columns(_COLUMNS)
+    if selected is None:
+        return dataset
+    wanted = ray.put(selected)
+
+    def keep(table: pa.Table) -> pa.Table:
+        return table.filter(pc.is_in(table["example_id"], value_set=ray.get(wanted)))
+
+    return dataset.map_batches(keep, batch_size=None, batch_format="pyarrow")

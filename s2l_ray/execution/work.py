@@ -1,0 +1,111 @@
+"""Run units of work on all cores or GPUs through Ray Data: each unit alone is retried, and results stream back."""
+
+import pickle
+import uuid
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+import pyarrow as pa
+import ray
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+
+from s2l_ray.config import ResourcesConfig
+from s2l_ray.progress import task
+
+
+class Worker(Protocol):
+    """What does the work: loads what it needs once, then does one unit at a time."""
+
+    def run(self, unit: Any) -> Mapping[str, Any]:
+        """Do one unit and return a small row of plain values about it."""
+        ...
+
+
+class _UnitRunner:
+    """What Ray Data calls: takes a unit out of its row and runs it."""
+
+    def __init__(self, worker: type, arguments: dict[str, Any]) -> None:
+        self._worker = worker(**arguments)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = [{"unit": row["unit"], **self._worker.run(pickle.loads(row["work"]))} for row in batch.to_pylist()]
+        return pa.Table.from_pylist(rows)
+
+
+_kept: dict[str, _UnitRunner] = {}
+
+
+def _run_in_task(batch: pa.Table, worker: type, arguments: dict[str, Any], key: str) -> pa.Table:
+    """Run a unit in a plain task: Ray reuses its processes for later tasks, so a worker is loaded once in each."""
+    if key not in _kept:
+        _kept.clear()  # one at a time: a worker may hold a model
+        _kept[key] = _UnitRunner(worker, arguments)
+    return _kept[key](batch)
+
+
+def run_units(
+    name: str,
+    worker: type,
+    arguments: Mapping[str, Any],
+    units: Sequence[Any],
+    resources: ResourcesConfig,
+    *,
+    actors: bool = False,
+    gpu: bool = False,
+    unit_name: str = "shards",
+) -> list[dict[str, Any]]:
+    """Run every unit with a `worker` in each of a pool of processes; return their rows in the order of the units.
+
+    A unit whose process dies is run again in another; an exception in a unit ends the whole with that exception.
+    The number of processes follows the cluster and never changes what a unit computes.
+
+    Parameters
+    ----------
+    name
+        What people see beside the progress.
+    arguments
+        Keyword arguments of `worker`, sent to each process.
+    units
+        Picklable descriptions of the work.
+    actors
+        Whether workers live in actors of their own, for long work with much to load. Otherwise they run in tasks,
+        whose processes serve later stages too: starting one takes longer than many a small unit.
+    gpu
+        Whether a worker takes a GPU (with `resources.use_gpu`); it then lives in an actor.
+    """
+    if not units:
+        return []
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    on_gpu = gpu and resources.use_gpu
+    size = _pool_size(resources, len(units), on_gpu)
+    # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
+    blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
+    dataset = ray.data.from_arrow(blocks)
+    shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
+    if actors or on_gpu:
+        pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
+        keywords = {"worker": worker, "arguments": dict(arguments)}
+        dataset = dataset.map_batches(
+            _UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=1 if on_gpu else None, **shape
+        )
+    else:
+        keywords = {"worker": worker, "arguments": dict(arguments), "key": uuid.uuid4().hex}
+        dataset = dataset.map_batches(_run_in_task, fn_kwargs=keywords, compute=TaskPoolStrategy(size), **shape)
+    rows: list[dict[str, Any]] = []
+    with task(name, len(units), unit_name) as progress:
+        for row in dataset.iter_rows():
+            rows.append(dict(row))
+            progress.update(len(rows))
+    rows.sort(key=lambda row: row["unit"])
+    done = [row["unit"] for row in rows]
+    if done != list(range(len(units))):
+        raise RuntimeError(f"{name}: {len(units)} units were given, {len(done)} came back; nothing was published")
+    return rows
+
+
+def _pool_size(resources: ResourcesConfig, num_units: int, on_gpu: bool) -> int:
+    """Return the most processes worth having: one for each unit, core or GPU, whichever is fewest."""
+    available = ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)
+    return max(1, min(num_units, int(available), resources.num_scoring_workers or num_units))

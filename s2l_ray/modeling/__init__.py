@@ -1,0 +1,11 @@
+"""Models on one machine: torch and transformers, no Ray, so the same code is timed and tested anywhere.
+
+models        load a causal language model or its tokenizer, and name its content
+examples      units of rows to tokenised examples
+tokenization  conversations to token ids and the mask of supervised tokens
+batching      token-bounded batches of examples of like length, and their padding
+losses        mean negative log-likelihood of each example
+generation    greedy answers
+memory        how this process takes memory from the system
+training      supervised fine-tuning with transformers.Trainer
+"""

@@ -1,0 +1,88 @@
+"""Token-bounded batches of examples of like length, and their padding."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import torch
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Right-padded examples: ids, mask and labels of shape (B, T); labels are IGNORED where not supervised."""
+
+    input_ids: torch.Tensor
+    attention_mask: torch.Tensor
+    labels: torch.Tensor
+
+    def to(self, device: torch.device) -> "Batch":
+        """Return the batch on a device."""
+        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+
+
+def plan_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[slice]:
+    """Cut consecutive examples into batches of at most `batch_tokens` tokens, padding included.
+
+    The examples should come sorted by length. One example longer than the bound is a batch of its own.
+    The result depends on the lengths alone, so whoever scores a shard makes the same batches.
+    """
+    batches, start, longest = [], 0, 0
+    for position, length in enumerate(np.asarray(lengths_N).tolist()):
+        longest = max(longest, length)
+        if position > start and longest * (position + 1 - start) > batch_tokens:
+            batches.append(slice(start, position))
+            start, longest = position, length
+    if len(lengths_N):
+        batches.append(slice(start, len(lengths_N)))
+    return batches
+
+
+def collate(input_ids: Sequence[np.ndarray], supervised: Sequence[np.ndarray], pad_id: int) -> Batch:
+    """Pad examples on the right into one batch."""
+    size, longest = len(input_ids), max(len(ids) for ids in input_ids)
+    ids_BT = np.full((size, longest), pad_id, dtype=np.int64)
+    mask_BT = np.zeros((size, longest), dtype=np.int64)
+    labels_BT = np.full((size, longest), IGNORED, dtype=np.int64)
+    for row, (ids, chosen) in enumerate(zip(input_ids, supervised, strict=True)):
+        ids_BT[row, : len(ids)] = ids
+        mask_BT[row, : len(ids)] = 1
+        labels_BT[row, : len(ids)] = np.where(chosen, ids, IGNORED)
+    return Batch(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT), torch.from_numpy(labels_BT))
+
+
+class ExampleTable:
+    """The token columns of an examples table, with one row at hand as numpy arrays and nothing copied.
+
+    It is a map-style dataset: `transformers.Trainer` samples from it, and workers of one node share the table's
+    memory when it lies in Ray's object store.
+    """
+
+    def __init__(self, table: pa.Table, order: np.ndarray | None = None) -> None:
+        self._blocks = [
+            (batch.column("input_ids"), batch.column("supervised"))
+            for batch in table.select(["input_ids", "supervised"]).to_batches()
+        ]
+        sizes = [len(ids) for ids, _ in self._blocks]
+        self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
+        self._order = np.arange(table.num_rows) if order is None else order
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def __getitem__(self, position: int) -> dict[str, np.ndarray]:
+        row = int(self._order[position])
+        block = int(np.searchsorted(self._starts, row, side="right")) - 1
+        ids, supervised = self._blocks[block]
+        offset = row - int(self._starts[block])
+        return {
+            "input_ids": ids[offset].values.to_numpy(),
+            "supervised": supervised[offset].values.to_numpy(zero_copy_only=False),
+        }
+
+    def batch(self, rows: slice, pad_id: int) -> Batch:
+        """Return consecutive rows as one padded batch."""
+        items = [self[position] for position in range(*rows.indices(len(self)))]
+        return collate([i["input_ids"] for i in items], [i["supervised"] for i in items], pad_id)

@@ -1,0 +1,126 @@
+"""From a unit of rows to tokenised examples, with a reason beside every row that is none."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from transformers import PreTrainedTokenizerBase
+
+from s2l_ray.config import DataConfig
+from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample, conversation_key
+from s2l_ray.rows.formats import BadRow, Conversation, to_conversation
+from s2l_ray.rows.parquet import read_unit_table
+from s2l_ray.rows.parsing import RawRow
+from s2l_ray.rows.reading import read_unit
+from s2l_ray.rows.reasons import Reason
+from s2l_ray.rows.units import Unit
+
+PART = pa.schema(
+    [
+        ("file", pa.string()),
+        ("row", pa.int64()),
+        ("reason", pa.string()),
+        ("detail", pa.string()),
+        ("key", pa.string()),
+        ("user_id", pa.string()),
+        ("source", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("supervised", pa.list_(pa.bool_())),
+        ("num_tokens", pa.int32()),
+        ("num_supervised_tokens", pa.int32()),
+        ("truncated", pa.bool_()),
+        ("raw", pa.string()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A good row before tokenising."""
+
+    key: str
+    user_id: str | None
+    source: str
+    pieces: list[Piece]
+
+
+class ExampleMaker:
+    """Makes the rows of one unit into a table of `PART` columns, good and bad rows alike, in the unit's order."""
+
+    def __init__(self, data: DataConfig, row_format: str, tokenizer: PreTrainedTokenizerBase,
+                 parquet_schema: pa.Schema | None) -> None:
+        self._data, self._format, self._schema = data, row_format, parquet_schema
+        self._tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length)
+
+    def make(self, unit: Unit, keep: np.ndarray | None) -> pa.Table:
+        """Return the unit's table; of a Parquet unit with the original columns as a struct `typed`."""
+        raws = list(read_unit(unit, keep))
+        outcomes = [self._candidate(raw, unit) for raw in raws]
+        good = [outcome for outcome in outcomes if isinstance(outcome, _Candidate)]
+        tokens = iter(self._tokenization.tokenize([candidate.pieces for candidate in good]))
+        rows = [
+            self._row(raw, outcome, next(tokens) if isinstance(outcome, _Candidate) else None)
+            for raw, outcome in zip(raws, outcomes, strict=True)
+        ]
+        table = pa.Table.from_pylist(rows, schema=PART)
+        if unit.kind != "parquet" or self._schema is None:
+            return table
+        typed = read_unit_table(unit, self._schema)
+        typed = typed if keep is None else typed.take(pa.array(keep))
+        struct = pa.StructArray.from_arrays([c.combine_chunks() for c in typed.columns], fields=list(typed.schema))
+        return table.append_column("typed", struct)
+
+    def _candidate(self, raw: RawRow, unit: Unit) -> _Candidate | BadRow:
+        if raw.value is None:
+            assert raw.reason is not None
+            return BadRow(raw.reason, raw.detail or "")
+        if len(raw.raw) > self._data.max_row_chars:
+            return BadRow(Reason.TOO_LONG, f"{len(raw.raw):,} characters, data.max_row_chars={self._data.max_row_chars:,}")
+        try:
+            conversation = to_conversation(raw.value, self._format, self._data.columns)
+            pieces = self._tokenization.render(conversation)
+            user_id = self._column(raw.value, self._data.id_column)
+            source = self._source(raw.value, unit)
+        except BadRow as bad:
+            return bad
+        return _Candidate(_digest(conversation), user_id, source, pieces)
+
+    def _column(self, row: Mapping[str, Any], column: str | None) -> str | None:
+        if column is None:
+            return None
+        value = row.get(column)
+        if value is None or value == "" or isinstance(value, (dict, list)):
+            raise BadRow(Reason.MISSING_FIELD, f"column {column!r} is missing, empty or no plain value")
+        return str(value)
+
+    def _source(self, row: Mapping[str, Any], unit: Unit) -> str:
+        column = self._data.source_column
+        if column is None and not row.get("source"):
+            return unit.name.rpartition("/")[2].partition(".")[0]
+        return self._column(row, column or "source") or ""
+
+    def _row(self, raw: RawRow, outcome: _Candidate | BadRow, tokens: TokenizedExample | None) -> dict[str, Any]:
+        place = {"file": raw.file, "row": raw.row}
+        if isinstance(outcome, BadRow):
+            return {**place, "reason": str(outcome.reason), "detail": outcome.detail[:300]}
+        assert tokens is not None
+        if not tokens.supervised[1:].any():  # the first token has nothing before it to be predicted from
+            cut = tokens.full_length > self._data.max_length
+            why = f"all of the response lies beyond data.max_length={self._data.max_length}" if cut else "no response"
+            return {**place, "reason": str(Reason.NO_SUPERVISED_TOKEN), "detail": f"{why} ({tokens.full_length} tokens)"}
+        supervised = tokens.supervised.copy()
+        supervised[0] = False
+        return {
+            **place, "key": outcome.key, "user_id": outcome.user_id, "source": outcome.source,
+            "input_ids": tokens.input_ids, "supervised": supervised, "num_tokens": len(tokens.input_ids),
+            "num_supervised_tokens": int(supervised.sum()),
+            "truncated": tokens.full_length > self._data.max_length, "raw": raw.raw,
+        }
+
+
+def _digest(conversation: Conversation) -> str:
+    """Return 32 hex digits that equal conversations share."""
+    return hashlib.sha256(conversation_key(conversation).encode()).hexdigest()[:32]

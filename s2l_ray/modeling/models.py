@@ -1,0 +1,143 @@
+"""Load a causal language model or its tokenizer, and name its content for fingerprints."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from s2l_ray.artifacts import folder_digest
+from s2l_ray.config import ModelConfig
+from s2l_ray.errors import InputError
+
+_MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
+_TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",
+                    "special_tokens_map.json", "chat_template.jinja", "added_tokens.json")
+
+
+def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrainedModel:
+    """Return the model in fp32 on the CPU, in training mode.
+
+    Parameters
+    ----------
+    vocab_size
+        Smallest vocabulary a fresh config is given; pretrained weights are never resized.
+    seed
+        Seed of freshly initialised weights.
+
+    Raises
+    ------
+    InputError
+        The model cannot be found, or has no safetensors weights (pickles are not loaded).
+    """
+    if config.config is not None:
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(fresh_config(config, vocab_size), dtype=torch.float32)
+    assert config.path is not None
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            config.path, revision=config.revision, trust_remote_code=config.trust_remote_code,
+            use_safetensors=True, dtype=torch.float32,
+        )
+    except (OSError, ValueError) as error:
+        raise InputError(_unknown("model", config.path, error)) from error
+
+
+def fresh_config(config: ModelConfig, vocab_size: int) -> Any:
+    """Return the transformers config of a fresh model; `vocab_size` is filled in where the recipe leaves it out."""
+    assert config.config is not None
+    fields = {"vocab_size": vocab_size, **config.config}
+    if fields["vocab_size"] < vocab_size:
+        raise InputError(f"config.vocab_size={fields['vocab_size']} is below the tokenizer's {vocab_size} tokens")
+    try:
+        return AutoConfig.for_model(**fields)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"config {config.config} is not a transformers model config: {error}") from error
+
+
+def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
+    """Return the model's fast tokenizer.
+
+    Raises
+    ------
+    InputError
+        It cannot be found, is not a fast tokenizer, or has no end-of-sequence token.
+    """
+    path = config.tokenizer_path
+    revision = config.revision if config.tokenizer is None else None
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(
+            path, revision=revision, trust_remote_code=config.trust_remote_code, use_fast=True
+        )
+    except (OSError, ValueError, KeyError) as error:
+        raise InputError(_unknown("tokenizer", path, error)) from error
+    if not tokenizer.is_fast:
+        raise InputError(f"tokenizer {path!r} has no fast (tokenizer.json) form, which character offsets need")
+    if config.eos_token is not None:
+        tokenizer.eos_token = config.eos_token
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            f"tokenizer {path!r} has no end-of-sequence token ({tokenizer.eos_token!r}): set model.eos_token to one of "
+            "its tokens, or eos_token in its tokenizer_config.json"
+        )
+    return tokenizer
+
+
+def pad_token_id(tokenizer: PreTrainedTokenizerBase) -> int:
+    """Return an id to pad with; padding is masked, so end-of-sequence serves where there is no pad token."""
+    pad = tokenizer.pad_token_id
+    return int(tokenizer.eos_token_id if pad is None else pad)  # type: ignore[arg-type]
+
+
+def model_identity(config: ModelConfig) -> dict[str, Any]:
+    """Return what decides the model's content: a digest of a local folder, or name and commit on the hub."""
+    identity: dict[str, Any] = config.identity()
+    if config.path is not None:
+        identity["weights"] = _content(config.path, config.revision, _MODEL_FILES, "model")
+    return identity
+
+
+def tokenizer_identity(config: ModelConfig) -> dict[str, Any]:
+    """Return what decides the tokenizer's content."""
+    revision = config.revision if config.tokenizer is None else None
+    content = _content(config.tokenizer_path, revision, _TOKENIZER_FILES, "tokenizer")
+    return {"tokenizer": content, "eos_token": config.eos_token}
+
+
+def _content(path: str, revision: str | None, files: tuple[str, ...], what: str) -> str:
+    folder = Path(path).expanduser()
+    if folder.is_dir():
+        if what == "model" and not any(folder.glob("*.safetensors")):
+            raise InputError(f"model folder {path!r} has no .safetensors file: save the model with save_pretrained")
+        return folder_digest(folder, files)
+    if path.startswith((".", "/", "~")):
+        raise InputError(f"{what} folder {path!r} does not exist")
+    from huggingface_hub import HfApi
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        return f"{path}@{HfApi().model_info(path, revision=revision).sha}"
+    except (HfHubHTTPError, HFValidationError, OSError) as error:
+        raise InputError(_unknown(what, path, error)) from error
+
+
+def _unknown(what: str, path: str, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    return f"{what} {path!r} is neither a folder here nor reachable on the hub ({reason})"
+
+
+def save_weights(model: PreTrainedModel, folder: Path) -> None:
+    """Write config and safetensors weights, nothing else."""
+    model.save_pretrained(folder, safe_serialization=True)
+
+
+def parameter_count(folder: Path) -> int:
+    """Return the number of stored weights in a folder's safetensors files, from their headers alone."""
+    total = 0
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as stream:
+            header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
+        shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
+        total += sum(int(torch.Size(shape).numel()) for shape in shapes)
+    return total

@@ -1,0 +1,169 @@
+"""Conversations to token ids and the mask of supervised tokens (the assistant's, end-of-sequence included)."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jinja2.exceptions import TemplateError
+from transformers import PreTrainedTokenizerBase
+
+from s2l_ray.config import PromptStyle
+from s2l_ray.rows.formats import BadRow, Conversation, Reason, Turn
+
+_ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
+_ALPACA_WITH_INPUT = (
+    "Below is an instruction that describes a task, paired with an input that provides further context. "
+    "Write a response that appropriately completes the request."
+)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Text that is tokenised in one go, and the character spans in it that the assistant wrote."""
+
+    text: str
+    spans: tuple[tuple[int, int], ...]
+    ends_sequence: bool
+    """Whether a supervised end-of-sequence token follows."""
+    has_special_tokens: bool
+    """Whether the template wrote special tokens into the text; a user's own text never counts as one."""
+
+
+@dataclass(frozen=True)
+class TokenizedExample:
+    """Token ids (T,) int32, the mask of supervised tokens (T,) bool, and the length before truncation."""
+
+    input_ids: np.ndarray
+    supervised: np.ndarray
+    full_length: int
+
+
+class Tokenization:
+    """Turns conversations into tokens in one prompt style, cut on the right at `max_length` tokens."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: PromptStyle, max_length: int) -> None:
+        self._tokenizer, self._style, self._max_length = tokenizer, style, max_length
+        empty = tokenizer("")["input_ids"]
+        self._start = [i for i in empty[:1] if i == tokenizer.bos_token_id]  # only where the tokenizer adds it itself
+
+    def render(self, conversation: Conversation) -> list[Piece]:
+        """Return the text of a conversation.
+
+        Raises
+        ------
+        BadRow
+            The chat template cannot render it.
+        """
+        if self._style == "chat":
+            return [_chat_piece(conversation, self._tokenizer)]
+        return list(_text_pieces(conversation, self._style))
+
+    def tokenize(self, rendered: Sequence[Sequence[Piece]]) -> list[TokenizedExample]:
+        """Tokenise many rendered conversations at once."""
+        pieces = [piece for example in rendered for piece in example]
+        encoded = iter(self._encode(pieces))
+        return [self._join([next(encoded) for _ in example]) for example in rendered]
+
+    def _encode(self, pieces: Sequence[Piece]) -> list[tuple[list[int], np.ndarray]]:
+        """Return ids and supervised mask of each piece, its end-of-sequence included."""
+        if not pieces:
+            return []
+        out = self._tokenizer(
+            [piece.text for piece in pieces], add_special_tokens=False, return_offsets_mapping=True,
+            return_attention_mask=False, split_special_tokens=not pieces[0].has_special_tokens,
+        )
+        eos = self._tokenizer.eos_token_id
+        encoded = []
+        for piece, ids, offsets in zip(pieces, out["input_ids"], out["offset_mapping"], strict=True):
+            supervised = _mask(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), piece.spans)
+            if piece.ends_sequence and eos not in ids[-2:]:
+                ids, supervised = [*ids, eos], np.append(supervised, True)
+            encoded.append((ids, supervised))
+        return encoded
+
+    def _join(self, parts: Sequence[tuple[list[int], np.ndarray]]) -> TokenizedExample:
+        ids = np.concatenate([np.asarray(p, dtype=np.int32) for p in (self._start, *(part[0] for part in parts))])
+        supervised = np.concatenate([np.zeros(len(self._start), dtype=bool), *(part[1] for part in parts)])
+        return TokenizedExample(ids[: self._max_length], supervised[: self._max_length], len(ids))
+
+
+def _mask(offsets_T2: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarray:
+    """Mark tokens that hold a character of a span.
+
+    A token that begins in the prompt and ends in the response counts as the response's: otherwise the prompt
+    given to generation would hold the response's first characters.
+    """
+    supervised = np.zeros(len(offsets_T2), dtype=bool)
+    for start, end in spans:
+        supervised |= (offsets_T2[:, 1] > start) & (offsets_T2[:, 0] < end)
+    return supervised
+
+
+def _text_pieces(conversation: Conversation, style: PromptStyle) -> Iterable[Piece]:
+    """Yield one piece for each exchange: everything said before an assistant turn, and that turn."""
+    system, asked = "", []
+    for turn in conversation.turns:
+        if turn.role == "system":
+            system = turn.content
+        elif turn.role == "user":
+            asked.append(turn)
+        else:
+            prompt = _alpaca_prompt(system, asked) if style == "alpaca" else _plain_prompt(system, asked)
+            text = prompt + turn.content
+            yield Piece(text, ((len(prompt), len(text)),), ends_sequence=True, has_special_tokens=False)
+            system, asked = "", []
+
+
+def _alpaca_prompt(system: str, asked: Sequence[Turn]) -> str:
+    """Return the Alpaca template as S2L uses it: no blank after "### Response:". A system turn replaces the preamble."""
+    instruction = "\n\n".join(turn.content for turn in asked)
+    context = "\n\n".join(turn.context for turn in asked if turn.context)
+    preamble = system or (_ALPACA_WITH_INPUT if context else _ALPACA)
+    given = f"\n\n### Input:\n{context}" if context else ""
+    return f"{preamble}\n\n### Instruction:\n{instruction}{given}\n\n### Response:"
+
+
+def _plain_prompt(system: str, asked: Sequence[Turn]) -> str:
+    """Return the turns' own text; a line break parts it from the response unless it ends in white space."""
+    texts = [system, *(text for turn in asked for text in (turn.content, turn.context))]
+    prompt = "\n".join(text for text in texts if text)
+    return prompt if not prompt or prompt[-1].isspace() else prompt + "\n"
+
+
+def _chat_piece(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Piece:
+    """Render through the tokenizer's chat template; what each assistant turn adds to it is supervised."""
+    messages = [{"role": turn.role, "content": _content(turn)} for turn in conversation.turns]
+
+    def text_of(count: int, *, prompt: bool) -> str:
+        text = tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=prompt)
+        assert isinstance(text, str)
+        return text
+
+    try:
+        whole, spans = text_of(len(messages), prompt=False), []
+        for position, message in enumerate(messages):
+            if message["role"] != "assistant":
+                continue
+            before = text_of(position, prompt=True) if position else ""
+            after = text_of(position + 1, prompt=False)
+            if not (whole.startswith(after) and after.startswith(before)):
+                raise BadRow(Reason.TEMPLATE_ERROR, "the chat template rewrites earlier turns, so the assistant's "
+                             "tokens cannot be told apart; use data.prompt_style=alpaca")
+            spans.append((len(before), len(after)))
+    except (TemplateError, TypeError, KeyError) as error:
+        raise BadRow(Reason.TEMPLATE_ERROR, f"the chat template refuses it: {error}") from error
+    return Piece(whole, tuple(spans), ends_sequence=True, has_special_tokens=True)
+
+
+def _content(turn: Turn) -> str:
+    return f"{turn.content}\n\n{turn.context}" if turn.context else turn.content
+
+
+def needs_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Tell whether the tokenizer brings no chat template, so that the chat prompt style cannot be used."""
+    return not tokenizer.chat_template
+
+
+def conversation_key(conversation: Conversation) -> str:
+    """Return the text that two exact duplicates share, white space at the ends ignored."""
+    return "\x1e".join(f"{t.role}\x1f{t.content.strip()}\x1f{t.context.strip()}" for t in conversation.turns)

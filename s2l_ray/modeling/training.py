@@ -1,0 +1,241 @@
+"""Supervised fine-tuning of a causal language model with transformers.Trainer, on one process of a group."""
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+
+from s2l_ray.config import TargetConfig, TrainingConfig, TrajectoryConfig
+from s2l_ray.errors import InputError
+from s2l_ray.modeling.batching import IGNORED, ExampleTable, collate
+
+
+@dataclass(frozen=True)
+class TrajectoryPoint:
+    """One recorded state of the proxy: its optimizer step and the fraction of training done by then."""
+
+    step: int
+    fraction: float
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of its weights; zero-padded so that names sort by time."""
+        return f"point-{self.step:08d}"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long a training runs and where it is recorded."""
+
+    total_steps: int
+    accumulation_steps: int
+    """Micro-batches of one worker in one optimizer step."""
+    points: tuple[TrajectoryPoint, ...]
+
+
+def plan_training(
+    config: TrainingConfig, num_examples: int, num_workers: int, trajectory: TrajectoryConfig | None = None
+) -> TrainingPlan:
+    """Work out steps and trajectory points; the same for any number of workers.
+
+    Raises
+    ------
+    InputError
+        There are fewer optimizer steps than trajectory points.
+    """
+    steps_per_epoch = math.ceil(num_examples / config.global_batch_size)
+    total = config.max_steps or math.ceil(steps_per_epoch * (config.epochs or 0))
+    accumulation = config.global_batch_size // (config.micro_batch_size * num_workers)
+    if trajectory is None:
+        return TrainingPlan(total, accumulation, ())
+    if trajectory.num_points > total:
+        raise InputError(
+            f"trajectory.num_points={trajectory.num_points} exceeds the proxy's {total} optimizer steps "
+            f"({num_examples} examples, global_batch_size {config.global_batch_size}): train longer or record fewer"
+        )
+    fractions = [i / trajectory.num_points for i in range(1, trajectory.num_points + 1)]
+    points = [TrajectoryPoint(round(total * fraction), fraction) for fraction in fractions]
+    if trajectory.include_initial:
+        points.insert(0, TrajectoryPoint(0, 0.0))
+    return TrainingPlan(total, accumulation, tuple(points))
+
+
+class Collator:
+    """Pads examples into what a causal model takes, and counts the tokens for the throughput figure."""
+
+    def __init__(self, pad_id: int) -> None:
+        self._pad_id = pad_id
+        self.num_tokens = 0
+
+    def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
+        batch = collate([i["input_ids"] for i in items], [i["supervised"] for i in items], self._pad_id)
+        self.num_tokens += int(batch.attention_mask.sum())
+        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
+
+
+class PointCallback(TrainerCallback):
+    """Hands the model over at each trajectory point, on the first process only."""
+
+    def __init__(self, points: Sequence[TrajectoryPoint], save: Callable[[PreTrainedModel, TrajectoryPoint], None]):
+        self._by_step = {point.step: point for point in points}
+        self._save = save
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step == 0:  # a resumed training has recorded the points up to its step
+            self._record(state, kwargs["model"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._record(state, kwargs["model"])
+
+    def _record(self, state: Any, model: Any) -> None:
+        point = self._by_step.get(state.global_step)
+        if point is not None and state.is_world_process_zero:
+            self._save(getattr(model, "module", model), point)
+
+
+class ProgressCallback(TrainerCallback):
+    """Tells how far training is, at most every `interval_s` seconds, from the first process."""
+
+    def __init__(self, tell: Callable[[int, dict[str, float]], None], collator: Collator, interval_s: float = 1.0):
+        self._tell, self._collator, self._interval_s = tell, collator, interval_s
+        self._facts: dict[str, float] = {}
+        self._last = self._start = time.monotonic()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._start = time.monotonic()
+        self._collator.num_tokens = 0
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **kwargs: Any) -> None:
+        if logs and "loss" in logs:
+            self._facts["loss"] = float(logs["loss"])
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        now = time.monotonic()
+        if state.is_world_process_zero and (now - self._last >= self._interval_s or state.global_step == state.max_steps):
+            self._last = now
+            seconds = max(now - self._start, 1e-9)
+            self._facts["tokens/s"] = self._collator.num_tokens * args.world_size / seconds
+            self._tell(state.global_step, dict(self._facts))
+
+
+def training_arguments(
+    config: TrainingConfig, plan: TrainingPlan, *, output_dir: Path, seed: int, use_gpu: bool
+) -> TrainingArguments:
+    """Return the Trainer's arguments. Make them before the model: under ZeRO-3 they decide how it is loaded."""
+    saves = config.num_checkpoints
+    return TrainingArguments(
+        output_dir=str(output_dir),
+        max_steps=plan.total_steps,
+        per_device_train_batch_size=config.micro_batch_size,
+        gradient_accumulation_steps=plan.accumulation_steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type=config.lr_schedule,
+        warmup_steps=math.ceil(config.warmup_fraction * plan.total_steps),
+        weight_decay=config.weight_decay,
+        max_grad_norm=config.max_grad_norm,
+        bf16=config.precision == "bf16",
+        gradient_checkpointing=config.gradient_checkpointing,
+        optim="adamw_torch",
+        save_strategy="steps" if saves else "no",
+        save_steps=math.ceil(plan.total_steps / (saves + 1)),
+        logging_steps=max(1, plan.total_steps // 50),
+        seed=seed,
+        data_seed=seed,
+        use_cpu=not use_gpu,
+        dataloader_pin_memory=use_gpu,
+        ddp_find_unused_parameters=False,
+        remove_unused_columns=False,
+        report_to="none",
+        disable_tqdm=True,
+        log_level="error",
+        deepspeed=deepspeed_config(config) if isinstance(config, TargetConfig) else None,
+    )
+
+
+def deepspeed_config(config: TargetConfig) -> dict[str, Any]:
+    """Return DeepSpeed's config; `auto` values are filled in by the Trainer from its arguments."""
+    zero: dict[str, Any] = {"stage": config.zero_stage}
+    if config.zero_stage == 3:
+        # Without it DeepSpeed writes no weights that from_pretrained could load.
+        zero["stage3_gather_16bit_weights_on_model_save"] = True
+    if config.offload_optimizer:
+        zero["offload_optimizer"] = {"device": "cpu"}
+    return {
+        "zero_optimization": zero,
+        "zero_force_ds_cpu_optimizer": False,
+        "train_micro_batch_size_per_gpu": "auto",
+        "gradient_accumulation_steps": "auto",
+        "gradient_clipping": "auto",
+        "bf16": {"enabled": "auto"},
+    }
+
+
+def disable_deepspeed_compiler() -> None:
+    """Let DeepSpeed's CPU backend use plain gloo instead of compiling its shared-memory operator on first use.
+
+    The compilation takes up to a minute on each node and needs g++ and ninja; gloo needs neither. DeepSpeed has
+    no public switch for it. Call it before DeepSpeed is initialised, on machines without a GPU.
+    """
+    import deepspeed
+
+    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+
+
+class SupervisedTrainer(Trainer):
+    """A Trainer whose language-model head runs on supervised positions only.
+
+    The loss is the Trainer's own (sum of token losses over the supervised tokens of the whole optimizer step); only
+    logits that it would ignore are never computed, more than half of them in instruction data. The head is cut down
+    by a hook on its input, so DDP and DeepSpeed see an ordinary forward pass.
+    """
+
+    _positions: tuple[torch.Tensor, torch.Tensor] | None = None
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments, compute_loss_func=self._sum_of_token_losses)
+        head = arguments["model"].get_output_embeddings()
+        head.register_forward_pre_hook(lambda _, inputs: (inputs[0][self._positions],))
+
+    def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        supervised_BT = inputs["labels"][:, 1:] != IGNORED
+        self._positions = torch.nonzero(supervised_BT, as_tuple=True)
+        return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def _sum_of_token_losses(self, outputs: Any, labels_BT: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+        assert self._positions is not None and num_items_in_batch is not None
+        rows, columns = self._positions
+        logits_PV = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+        losses = functional.cross_entropy(logits_PV.float(), labels_BT[rows, columns + 1], reduction="sum")
+        return losses / num_items_in_batch
+
+
+def build_trainer(
+    model: PreTrainedModel,
+    arguments: TrainingArguments,
+    examples: ExampleTable,
+    collator: Collator,
+    callbacks: Sequence[TrainerCallback],
+) -> Trainer:
+    """Return a Trainer over the examples; its shuffling follows the seed, not the number of workers."""
+    model.config.use_cache = False
+    trainer = SupervisedTrainer(
+        model=model,
+        args=arguments,
+        train_dataset=examples,  # type: ignore[arg-type]
+        data_collator=collator,
+        callbacks=list(callbacks),
+    )
+    trainer.remove_callback(_printer())
+    return trainer
+
+
+def _printer() -> type[TrainerCallback]:
+    from transformers.trainer_callback import PrinterCallback
+
+    return PrinterCallback

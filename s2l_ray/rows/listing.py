@@ -1,0 +1,128 @@
+"""Which files a path means, and what their endings say."""
+
+import os
+import re
+from collections import Counter
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+from itertools import takewhile
+from typing import Literal
+from urllib.parse import quote, unquote
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+
+from s2l_ray.errors import InputError
+from s2l_ray.storage import resolve
+
+Kind = Literal["jsonl", "json", "parquet"]
+Compression = Literal["gzip", "zstd", "bz2"]
+
+_KINDS: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet"}
+_COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
+KNOWN_ENDINGS = ".jsonl, .ndjson, .json (each also with .gz, .zst or .bz2) and .parquet"
+
+
+def kind_by_ending(path: str) -> tuple[Kind, Compression | None] | None:
+    """Return what the file's ending says, whatever its case, or None for an ending that is not known."""
+    stem, ending = os.path.splitext(path.rpartition("/")[2].lower())
+    compression = _COMPRESSIONS.get(ending)
+    if compression:
+        ending = os.path.splitext(stem)[1]
+    kind = _KINDS.get(ending)
+    return None if kind is None or (kind == "parquet" and compression) else (kind, compression)
+
+
+def list_files(path: str) -> list[str]:
+    """Return the data files that a file, a folder or a glob means, sorted.
+
+    A folder means all files with known endings below it, other than hidden ones and those whose name, or
+    whose folder's name, starts with an underscore. In a glob, ``*`` and ``?`` stay within one folder and
+    ``**`` crosses folders; in a storage URI ``?`` starts the query and is no wildcard. Local files come
+    back as absolute paths, others as URIs of the scheme they were asked by.
+
+    Raises
+    ------
+    InputError
+        Nothing matches, the place cannot be listed, or the URI holds a password.
+    """
+    _refuse_password(path)
+    folder, pattern = _split_glob(path)
+    if pattern and "://" not in path and os.path.exists(os.path.expanduser(path)):
+        folder, pattern = path, ""  # a file may really be called a[1].jsonl
+    filesystem, root = resolve(folder)
+    try:
+        info = filesystem.get_file_info(root)
+        if info.type == pafs.FileType.Directory:
+            below = filesystem.get_file_info(pafs.FileSelector(root, recursive=True))
+            found = _wanted([i.path for i in below if i.type == pafs.FileType.File], root, pattern or "**")
+        else:
+            found = [root] if info.type == pafs.FileType.File else []
+    except (OSError, pa.ArrowException) as error:
+        raise InputError(f"{path}: cannot be listed: {error}") from error
+    files = sorted(file for file in found if kind_by_ending(file))
+    if not files:
+        raise InputError(_nothing_found(path, found))
+    return [_child_uri(folder, root, file) for file in files]
+
+
+def file_names(files: Sequence[str]) -> list[str]:
+    """Return the names that reports call the files by: their paths below the folder that they share."""
+    parts = [(unquote(file.partition("?")[0]) if "://" in file else file).split("/") for file in files]
+    levels = zip(*(part[:-1] for part in parts), strict=False)
+    num_shared = sum(1 for _ in takewhile(lambda level: len(set(level)) == 1, levels))
+    return ["/".join(part[num_shared:]) for part in parts]
+
+
+def _refuse_password(path: str) -> None:
+    """Secrets in a URI would end in manifests, logs and error messages."""
+    authority = path.partition("://")[2].partition("/")[0]
+    if ":" in authority.rpartition("@")[0]:
+        raise InputError("the data URI holds a key or password: remove it, and give it in the environment")
+
+
+def _split_glob(path: str) -> tuple[str, str]:
+    """Return the folder above the first wildcard and the pattern below it ("" where there is no wildcard)."""
+    base, mark, query = path.partition("?") if "://" in path else (path, "", "")
+    wild = re.search(r"[*?\[]", base)
+    if not wild:
+        return path, ""
+    cut = base.rfind("/", 0, wild.start()) + 1
+    return (base[:cut] or ".") + mark + query, base[cut:]
+
+
+def _wanted(files: list[str], root: str, pattern: str) -> list[str]:
+    """Return the files below `root` that the glob pattern matches, less the hidden ones."""
+    pattern_parts = pattern.split("/")
+    names_hidden = any(part.startswith((".", "_")) for part in pattern_parts)
+    wanted = []
+    for file in files:
+        parts = file[len(root.rstrip("/")) + 1 :].split("/")
+        hidden = any(part.startswith((".", "_")) for part in parts)
+        if _matches(parts, pattern_parts) and (names_hidden or not hidden):
+            wanted.append(file)
+    return wanted
+
+
+def _matches(parts: list[str], pattern: list[str]) -> bool:
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        return any(_matches(parts[i:], pattern[1:]) for i in range(len(parts) + 1))
+    return bool(parts) and fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
+
+
+def _child_uri(folder: str, root: str, file: str) -> str:
+    """Return a file that was found below `root` under the scheme, host and query of the folder asked for."""
+    if "://" not in folder:
+        return file
+    base, mark, query = folder.partition("?")
+    return base.rstrip("/") + quote(file[len(root.rstrip("/")) :]) + mark + query
+
+
+def _nothing_found(path: str, found: list[str]) -> str:
+    if not found:
+        return f"{path}: no such file, or no data file there. Known endings: {KNOWN_ENDINGS}."
+    endings = Counter(os.path.splitext(file.rpartition("/")[2])[1] or "none" for file in found)
+    seen = ", ".join(f"{ending} ({count})" for ending, count in endings.most_common(5))
+    return f"{path}: no file with a known ending; found the endings {seen}. Known endings: {KNOWN_ENDINGS}."

@@ -1,0 +1,68 @@
+"""Cut files into units of rows, the work of one task."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from s2l_ray.errors import InputError
+from s2l_ray.rows.listing import Compression, Kind
+from s2l_ray.rows.scanning import FileScan
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Consecutive rows of one file, and where to seek for them. Small, since one crosses Ray per task."""
+
+    file_index: int
+    """Position of the file in the scans that were planned."""
+    uri: str
+    name: str
+    kind: Kind
+    compression: Compression | None
+    first_row: int
+    """0-based, among the rows of the file."""
+    num_rows: int
+    seek_row: int = 0
+    """The row that starts at `seek_offset`; at most `first_row`."""
+    seek_offset: int = 0
+    """In decompressed bytes."""
+    seek_line: int = 1
+    """1-based line number at `seek_offset`."""
+    end_offset: int | None = None
+    """An offset at or behind the unit's end; None is the end of the file."""
+
+
+def plan_units(scans: Sequence[FileScan], rows_per_unit: int) -> list[Unit]:
+    """Return units of `rows_per_unit` rows (a file's last may be shorter), in order of files and rows.
+
+    Any `rows_per_unit` works; multiples of the scan's own need no skipping.
+
+    Raises
+    ------
+    InputError
+        The files hold no rows at all.
+    """
+    if rows_per_unit < 1:
+        raise ValueError(f"rows_per_unit={rows_per_unit} must be at least 1")
+    units = [
+        _unit(index, scan, first_row, min(rows_per_unit, scan.num_rows - first_row))
+        for index, scan in enumerate(scans)
+        for first_row in range(0, scan.num_rows, rows_per_unit)
+    ]
+    if not units:
+        raise InputError(f"the {len(scans)} files hold no rows: {', '.join(scan.uri for scan in scans[:5])}")
+    return units
+
+
+def _unit(file_index: int, scan: FileScan, first_row: int, num_rows: int) -> Unit:
+    unit = (file_index, scan.uri, scan.name, scan.kind, scan.compression, first_row, num_rows)
+    if not scan.offsets:
+        return Unit(*unit)
+    mark = first_row // scan.rows_per_mark
+    mark_behind = -(-(first_row + num_rows) // scan.rows_per_mark)
+    return Unit(
+        *unit,
+        seek_row=mark * scan.rows_per_mark,
+        seek_offset=scan.offsets[mark],
+        seek_line=scan.lines[mark] if scan.lines else 1,
+        end_offset=scan.offsets[mark_behind] if mark_behind < len(scan.offsets) else None,
+    )

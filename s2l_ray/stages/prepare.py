@@ -1,0 +1,229 @@
+"""prepare: rows to tokenised examples in length-ordered shards, with every row accounted for."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from s2l_ray.artifacts import Artifact
+from s2l_ray.config import DataConfig, ModelConfig, ResourcesConfig
+from s2l_ray.errors import InputError
+from s2l_ray.execution.work import run_units
+from s2l_ray.modeling.examples import PART, ExampleMaker
+from s2l_ray.modeling.models import load_tokenizer, tokenizer_identity
+from s2l_ray.modeling.tokenization import needs_chat_template
+from s2l_ray.rows.accounting import NARROW, Accounts, settle
+from s2l_ray.rows.formats import BadRow, detect_format, to_conversation
+from s2l_ray.rows.hub import fetch_split
+from s2l_ray.rows.listing import file_names, list_files
+from s2l_ray.rows.parquet import unify_parquet_schemas
+from s2l_ray.rows.reading import read_unit
+from s2l_ray.rows.reasons import Reason
+from s2l_ray.rows.scanning import FileScan, scan_file
+from s2l_ray.rows.units import Unit, plan_units
+from s2l_ray.storage import Storage
+from s2l_ray.tables import EXAMPLES, QUARANTINE, shard_name
+
+_ROWS_PER_UNIT = 4096
+_PEEK_ROWS = 20
+_COPIED = ["source", "input_ids", "supervised", "num_tokens", "num_supervised_tokens"]
+
+
+@dataclass(frozen=True)
+class PreparePlan:
+    """What prepare will do, known before any worker starts."""
+
+    artifact: Artifact
+    data: DataConfig
+    model: ModelConfig
+    row_format: str
+    scans: tuple[FileScan, ...]
+    seed: int
+
+
+def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: int) -> PreparePlan:
+    """Read the files once (content hash, number of rows), find out their format and check the tokenizer.
+
+    Raises
+    ------
+    InputError
+        A file is missing, empty or unreadable; no format fits; the tokenizer cannot serve the prompt style.
+    """
+    path = data.path
+    if path is None:
+        assert data.hub_name is not None
+        path = fetch_split(storage, data.hub_name, data.hub_split, data.hub_revision)
+    uris = list_files(path)
+    with ThreadPoolExecutor() as threads:
+        named = zip(uris, file_names(uris), strict=True)
+        scans = tuple(threads.map(lambda f: scan_file(f[0], rows_per_unit=_ROWS_PER_UNIT, name=f[1]), named))
+    if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
+        raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
+    row_format = _find_format(scans, data)
+    identity = {
+        **data.identity(),
+        "format": row_format,
+        "files": [[scan.name, scan.sha256] for scan in scans],
+        "seed": seed if data.limit else None,
+        **tokenizer_identity(model),
+    }
+    return PreparePlan(Artifact(storage, "prepare", identity), data, model, row_format, scans, seed)
+
+
+def _find_format(scans: tuple[FileScan, ...], data: DataConfig) -> str:
+    """Return the rows' format from the first rows of the first file that has any."""
+    units = plan_units(scans, _PEEK_ROWS)
+    rows = [row.value for row in read_unit(units[0]) if row.value is not None]
+    if not rows:
+        raise InputError(f"{units[0].uri}: none of its first rows is a JSON object; is it a data file?")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    row_format = detect_format(names, data.columns) if data.format == "auto" else data.format
+    for column in filter(None, (data.id_column, data.source_column)):
+        if column not in names:
+            raise InputError(f"{units[0].uri} has no column {column!r}; it has {', '.join(names)}")
+    reasons = [bad for row in rows if (bad := _why_bad(row, row_format, data)) is not None]
+    if len(reasons) == len(rows) and all(bad.reason == Reason.MISSING_FIELD for bad in reasons):
+        raise InputError(f"{units[0].uri}: no row fits data.format={row_format}: {reasons[0].detail}")
+    return row_format
+
+
+def _why_bad(row: Mapping[str, Any], row_format: str, data: DataConfig) -> BadRow | None:
+    try:
+        to_conversation(row, row_format, data.columns)
+    except BadRow as bad:
+        return bad
+    return None
+
+
+def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]:
+    """Write the examples (`examples/`), the rows as they came (`originals/`) and `quarantine.parquet`.
+
+    Raises
+    ------
+    InputError
+        No example is left, or more than `data.max_bad_fraction` of the rows are bad.
+    """
+    started, artifact, storage = time.time(), plan.artifact, plan.artifact.storage
+    units = _sampled_units(plan)
+    schema = _parquet_schema(plan.scans)
+    arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "row_format": plan.row_format,
+                 "schema": schema}
+    run_units("prepare: tokenise", _PartWriter, arguments, units, resources, unit_name="units")
+    accounts = settle([storage.read_table(_part_file(artifact, n), NARROW) for n in range(len(units))], plan.data)
+    storage.write_table(artifact.file("quarantine.parquet"), accounts.quarantine.cast(QUARANTINE))
+    _refuse_bad_data(plan, accounts)
+    shards = _plan_shards(accounts, plan.data.shard_rows)
+    rows = run_units("prepare: shards", _ShardWriter, {"artifact": artifact}, shards, resources)
+    written = sum(row["num_examples"] for row in rows)
+    assert accounts.num_read == written + accounts.num_duplicates + accounts.num_quarantined, accounts
+    facts = {
+        "rows": {"read": accounts.num_read, "examples": written, "duplicates": accounts.num_duplicates,
+                 "quarantined": accounts.num_quarantined},
+        "quarantine_reasons": _reason_counts(accounts),
+        "num_shards": len(shards),
+        "num_tokens": sum(row["num_tokens"] for row in rows),
+        "num_supervised_tokens": sum(row["num_supervised_tokens"] for row in rows),
+        "num_truncated": sum(row["num_truncated"] for row in rows),
+        "format": plan.row_format,
+    }
+    storage.delete_folder(artifact.file("parts"))
+    return artifact.publish(facts, started)
+
+
+def _sampled_units(plan: PreparePlan) -> list[tuple[int, Unit, np.ndarray | None]]:
+    """Return (number, unit, offsets to keep) of each unit; `data.limit` draws evenly over all rows."""
+    units = plan_units(plan.scans, _ROWS_PER_UNIT)
+    total = sum(unit.num_rows for unit in units)
+    limit = plan.data.limit
+    if limit is None or limit >= total:
+        return [(number, unit, None) for number, unit in enumerate(units)]
+    chosen = np.sort(np.random.default_rng(plan.seed).choice(total, limit, replace=False))
+    starts = np.cumsum([0, *(unit.num_rows for unit in units)])
+    cuts = np.searchsorted(chosen, starts)
+    kept = [(unit, chosen[cuts[i] : cuts[i + 1]] - starts[i]) for i, unit in enumerate(units)]
+    return [(number, unit, keep) for number, (unit, keep) in enumerate(k for k in kept if len(k[1]))]
+
+
+def _parquet_schema(scans: tuple[FileScan, ...]) -> pa.Schema | None:
+    parquet = [scan for scan in scans if scan.kind == "parquet"]
+    return unify_parquet_schemas(parquet) if parquet else None
+
+
+def _refuse_bad_data(plan: PreparePlan, accounts: Accounts) -> None:
+    bad, read, data = accounts.num_quarantined, accounts.num_read, plan.data
+    table = plan.artifact.storage.uri_of(plan.artifact.file("quarantine.parquet"))
+    if bad > data.max_bad_fraction * read:
+        first = accounts.quarantine.slice(0, 1).to_pylist()[0]
+        raise InputError(
+            f"{bad:,} of {read:,} rows ({bad / read:.1%}) are bad, data.max_bad_fraction={data.max_bad_fraction:.1%} "
+            f"allows fewer: {_reason_counts(accounts)}. First: {first['file']} row {first['row']}: {first['reason']}, "
+            f"{first['detail']}. All are listed in {table}. Mend the data, or raise data.max_bad_fraction."
+        )
+    if accounts.num_examples == 0:
+        raise InputError(f"no example is left of {read:,} rows: see {table}")
+
+
+def _reason_counts(accounts: Accounts) -> dict[str, int]:
+    return dict(Counter(accounts.quarantine["reason"].to_pylist()).most_common())
+
+
+def _plan_shards(accounts: Accounts, shard_rows: int) -> list[dict[str, Any]]:
+    """Cut the kept rows, in input order, into shards; each shard says which rows of which parts it takes."""
+    shards = []
+    for number, start in enumerate(range(0, accounts.num_examples, shard_rows)):
+        kept = slice(start, start + shard_rows)
+        parts, rows = accounts.parts_N[kept], accounts.rows_N[kept]
+        takes = [(int(part), rows[parts == part]) for part in np.unique(parts)]
+        shards.append({"number": number, "takes": takes, "ids": accounts.ids.slice(start, shard_rows)})
+    return shards
+
+
+def _part_file(artifact: Artifact, number: int) -> str:
+    return artifact.file(f"parts/part-{number:06d}.parquet")
+
+
+class _PartWriter:
+    """Tokenises one unit of rows into one part file."""
+
+    def __init__(self, artifact: Artifact, data: DataConfig, model: ModelConfig, row_format: str,
+                 schema: pa.Schema | None) -> None:
+        self._artifact = artifact
+        self._maker = ExampleMaker(data, row_format, load_tokenizer(model), schema)
+
+    def run(self, unit: tuple[int, Unit, np.ndarray | None]) -> Mapping[str, Any]:
+        number, rows, keep = unit
+        file = _part_file(self._artifact, number)
+        if not self._artifact.storage.exists(file):
+            self._artifact.storage.write_table(file, self._maker.make(rows, keep))
+        return {}
+
+
+class _ShardWriter:
+    """Gathers one shard's rows from the parts, sorts them by length and writes tokens and originals."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        self._artifact, self._storage = artifact, artifact.storage
+
+    def run(self, shard: dict[str, Any]) -> Mapping[str, Any]:
+        parts = [self._part(number).take(pa.array(rows)) for number, rows in shard["takes"]]
+        table = pa.concat_tables(parts, promote_options="default").append_column("example_id", shard["ids"])
+        # By length, so that a batch of neighbours wastes little padding; ids break ties.
+        table = table.sort_by([("num_tokens", "ascending"), ("example_id", "ascending")])
+        name = shard_name(shard["number"])
+        originals = ["example_id", "file", "row", "raw", *(["typed"] if "typed" in table.column_names else [])]
+        self._storage.write_table(self._artifact.file(f"originals/{name}"), table.select(originals))
+        examples = table.select(["example_id", *_COPIED]).cast(EXAMPLES)
+        self._storage.write_table(self._artifact.file(f"examples/{name}"), examples)
+        totals = {name: int(np.sum(table[name].to_numpy())) for name in ("num_tokens", "num_supervised_tokens")}
+        return {"num_examples": table.num_rows, "num_truncated": int(np.sum(table["truncated"].to_numpy())), **totals}
+
+    def _part(self, number: int) -> pa.Table:
+        return self._storage.read_table(_part_file(self._artifact, number))
+
+
+assert set(_COPIED) < set(PART.names)

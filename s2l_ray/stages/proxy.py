@@ -1,0 +1,58 @@
+"""proxy: fine-tune the small model on the whole pool and keep its weights at the trajectory points."""
+
+import time
+from typing import Any
+
+from s2l_ray.artifacts import Artifact
+from s2l_ray.config import ProxyConfig, ResourcesConfig, TrajectoryConfig
+from s2l_ray.execution.datasets import read_examples
+from s2l_ray.execution.training import TrainingRun, train
+from s2l_ray.modeling.models import model_identity, tokenizer_identity
+from s2l_ray.modeling.training import TrajectoryPoint, plan_training
+
+
+def proxy_artifact(examples: Artifact, config: ProxyConfig, trajectory: TrajectoryConfig, seed: int) -> Artifact:
+    """Name the proxy: what it is trained on, how, and where it is recorded."""
+    identity = {
+        "training": {**config.identity(), "model": model_identity(config.model)},
+        **tokenizer_identity(config.model),
+        "num_points": trajectory.num_points,
+        "include_initial": trajectory.include_initial,
+        "seed": seed,
+    }
+    return Artifact(examples.storage, "proxy", identity, {"examples": examples.fingerprint})
+
+
+def run_proxy(
+    artifact: Artifact, examples: Artifact, config: ProxyConfig, trajectory: TrajectoryConfig, seed: int,
+    resources: ResourcesConfig,
+) -> dict[str, Any]:
+    """Train the proxy; its points lie in `point-<step>/` then, the finished model in `model/`.
+
+    Raises
+    ------
+    InputError
+        There are fewer optimizer steps than trajectory points.
+    """
+    started = time.time()
+    num_examples = examples.manifest()["rows"]["examples"]
+    plan = plan_training(config, num_examples, resources.num_workers, trajectory)
+    run = TrainingRun("proxy: train", config, plan, seed, artifact.storage, artifact.folder,
+                      resources.cpus_per_worker, resources.use_gpu)
+    result = train(run, read_examples(examples), resources)
+    missing = [p.folder for p in plan.points if not artifact.storage.exists(artifact.file(f"{p.folder}/config.json"))]
+    if missing:
+        raise RuntimeError(f"the proxy's training ended without the trajectory points {missing}")
+    facts = {
+        "points": [{"step": point.step, "fraction": point.fraction} for point in plan.points],
+        "rows": {"examples": num_examples},
+        "total_steps": plan.total_steps,
+        "resources": resources.model_dump(),
+        "history": result["history"],
+    }
+    return artifact.publish(facts, started)
+
+
+def points_of(manifest: dict[str, Any]) -> list[TrajectoryPoint]:
+    """Return the trajectory points of a finished proxy, oldest first."""
+    return [TrajectoryPoint(**point) for point in manifest["points"]]

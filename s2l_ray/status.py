@@ -1,0 +1,43 @@
+"""The state of a run, read from its storage alone: from any machine, while it runs or long after."""
+
+from typing import Any
+
+from s2l_ray.errors import InputError
+from s2l_ray.storage import Storage
+
+
+def split_run(run: str, storage: str) -> tuple[Storage, str]:
+    """Return the storage and the name of a run given as a folder (.../runs/NAME) or as a bare name."""
+    folder, mark, query = run.partition("?") if "://" in run else (run, "", "")
+    base, found, name = folder.rstrip("/").rpartition("/runs/")
+    if found:
+        return Storage(f"{base}{mark}{query}"), name
+    return Storage(storage), run.rstrip("/").removeprefix("runs/")
+
+
+def status_of(storage: Storage, run: str) -> dict[str, Any]:
+    """Return the state of every step of a run: finished, unfinished (work is kept) or waiting.
+
+    Raises
+    ------
+    InputError
+        There is no such run.
+    """
+    file = f"runs/{run}/run.json"
+    if not storage.exists(file):
+        known = ", ".join(storage.list_names("runs")) or "none"
+        raise InputError(f"storage {storage.uri!r} has no run {run!r}; runs there: {known}")
+    record = storage.read_json(file)
+    states = []
+    for step in record["steps"]:
+        folder = f"{step['stage']}/{step['fingerprint']}"
+        state: dict[str, Any] = {**step, "state": "waiting"}
+        if storage.exists(f"{folder}/manifest.json"):
+            manifest = storage.read_json(f"{folder}/manifest.json")
+            state |= {"state": "finished", "rows": manifest["rows"], "wall_s": manifest["wall_s"]}
+        elif storage.exists(folder):
+            state["state"] = "unfinished"
+            state["finished_shards"] = len(storage.list_names(f"{folder}/shards"))
+        states.append(state)
+    left = [state["label"] for state in states if state["state"] != "finished"]
+    return {"run": run, "storage": storage.uri, "command": record["command"], "steps": states, "left": left}

@@ -1,0 +1,192 @@
+"""Files on any storage URI (a folder, s3://, gs://): whole or not at all, readable by every node."""
+
+import contextlib
+import json
+import tempfile
+import uuid
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.fs as pafs
+import pyarrow.parquet as pq
+
+from s2l_ray.errors import InputError
+from s2l_ray.tables import SCHEMA_VERSION
+
+_MARKER = "s2l-storage.json"
+
+
+def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
+    """Return the file system of a URI or local path, and the path on it.
+
+    Raises
+    ------
+    InputError
+        The scheme is unknown or the URI is malformed.
+    """
+    try:
+        if "://" in uri:
+            return pafs.FileSystem.from_uri(uri)
+        return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InputError(f"{uri!r} is not a usable path or storage URI: {error}") from error
+
+
+@dataclass(frozen=True)
+class Storage:
+    """A folder tree on a storage URI. Paths below are relative to its root, with forward slashes.
+
+    Pickles as its URI, so tasks on other nodes open their own connection.
+    """
+
+    uri: str
+
+    @staticmethod
+    def open(uri: str) -> "Storage":
+        """Return the storage after proving that it can be written and holds this schema version.
+
+        Raises
+        ------
+        InputError
+            It cannot be written, or another schema version wrote it.
+        """
+        filesystem, root = resolve(uri)
+        local = isinstance(filesystem, pafs.LocalFileSystem)
+        storage = Storage(root if local else uri)
+        probe = f".probe-{uuid.uuid4().hex}"
+        try:
+            storage.write_bytes(probe, b"s2l")
+            storage.delete(probe)
+        except OSError as error:
+            raise InputError(f"storage {uri!r} cannot be written: {error}. Set storage= to a place you own.") from error
+        if not storage.exists(_MARKER):
+            storage.write_json(_MARKER, {"schema_version": SCHEMA_VERSION})
+        found = storage.read_json(_MARKER).get("schema_version")
+        if found != SCHEMA_VERSION:
+            raise InputError(
+                f"storage {uri!r} holds schema version {found}, this program writes {SCHEMA_VERSION}: "
+                "set storage= to another place, or use the version that wrote it"
+            )
+        return storage
+
+    def __reduce__(self) -> tuple[type["Storage"], tuple[str]]:
+        return Storage, (self.uri,)
+
+    @cached_property
+    def _resolved(self) -> tuple[pafs.FileSystem, str]:
+        return resolve(self.uri)
+
+    @property
+    def filesystem(self) -> pafs.FileSystem:
+        """Return the Arrow file system."""
+        return self._resolved[0]
+
+    def path(self, relative: str = "") -> str:
+        """Return the path on `filesystem`."""
+        return f"{self._resolved[1].rstrip('/')}/{relative}".rstrip("/")
+
+    @property
+    def is_local(self) -> bool:
+        """Tell whether paths are plain paths of this machine."""
+        return isinstance(self.filesystem, pafs.LocalFileSystem)
+
+    def exists(self, relative: str) -> bool:
+        """Tell whether a file or folder is there."""
+        return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
+
+    def list_names(self, relative: str) -> list[str]:
+        """Return the sorted names of the complete files and folders directly below a folder (empty if none)."""
+        selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
+        names = (info.base_name for info in self.filesystem.get_file_info(selector))
+        return sorted(name for name in names if name and not name.startswith("."))
+
+    @contextlib.contextmanager
+    def writing(self, relative: str) -> Iterator[str]:
+        """Yield the path to write; the file appears under its name only if the block ends well.
+
+        Object stores publish an object when its stream is closed, in a failing block too: then it is deleted again.
+        Elsewhere a hidden file is renamed.
+        """
+        final = self.path(relative)
+        parent, _, name = final.rpartition("/")
+        if isinstance(self.filesystem, (pafs.S3FileSystem, pafs.GcsFileSystem)):
+            temporary = final
+        else:
+            self.filesystem.create_dir(parent, recursive=True)
+            temporary = f"{parent}/.{name}.{uuid.uuid4().hex}"
+        try:
+            yield temporary
+            if temporary != final:
+                self.filesystem.move(temporary, final)
+        except BaseException:
+            if self.filesystem.get_file_info(temporary).type != pafs.FileType.NotFound:
+                self.filesystem.delete_file(temporary)
+            raise
+
+    def write_bytes(self, relative: str, content: bytes | pa.Buffer) -> None:
+        """Write one file, atomically."""
+        with self.writing(relative) as path, self.filesystem.open_output_stream(path) as stream:
+            stream.write(content)
+
+    def write_json(self, relative: str, content: Any) -> None:
+        """Write JSON for people and programs, atomically."""
+        self.write_bytes(relative, (json.dumps(content, indent=2, sort_keys=True) + "\n").encode())
+
+    def write_table(self, relative: str, table: pa.Table) -> None:
+        """Write one Parquet file (zstd), atomically; equal tables give equal bytes."""
+        buffer = pa.BufferOutputStream()
+        pq.write_table(table, buffer, compression="zstd")
+        self.write_bytes(relative, buffer.getvalue())
+
+    def read_bytes(self, relative: str) -> bytes:
+        """Read one file."""
+        with self.filesystem.open_input_stream(self.path(relative)) as stream:
+            return stream.read()
+
+    def read_json(self, relative: str) -> Any:
+        """Read one JSON file."""
+        return json.loads(self.read_bytes(relative))
+
+    def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
+        """Read one Parquet file."""
+        # Through ParquetFile: read_table would take folder names such as key=value for partitions.
+        with self.filesystem.open_input_file(self.path(relative)) as file:
+            return pq.ParquetFile(file).read(columns=columns)
+
+    def delete(self, relative: str) -> None:
+        """Delete one file."""
+        self.filesystem.delete_file(self.path(relative))
+
+    def delete_folder(self, relative: str) -> None:
+        """Delete a folder with all below it, if it is there."""
+        if self.exists(relative):
+            self.filesystem.delete_dir(self.path(relative))
+
+    def uri_of(self, relative: str) -> str:
+        """Return the URI (or local path) of something below, for people and for other programs."""
+        base, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
+        return f"{base.rstrip('/')}/{relative}{mark}{query}"
+
+    def upload_file(self, local: Path, relative: str) -> None:
+        """Copy a local file here, atomically."""
+        with self.writing(relative) as target:
+            pafs.copy_files(str(local), target, pafs.LocalFileSystem(), self.filesystem)
+
+    def upload_folder(self, local: Path, relative: str) -> None:
+        """Copy a local folder's files here, each atomically."""
+        for path in sorted(p for p in local.rglob("*") if p.is_file()):
+            self.upload_file(path, f"{relative}/{path.relative_to(local).as_posix()}")
+
+    @contextlib.contextmanager
+    def local_folder(self, relative: str) -> Iterator[Path]:
+        """Yield a local path with the folder's files: the folder itself, or a copy for the block's time."""
+        if self.is_local:
+            yield Path(self.path(relative))
+            return
+        with tempfile.TemporaryDirectory(prefix="s2l-") as temporary:
+            pafs.copy_files(self.path(relative), temporary, self.filesystem, pafs.LocalFileSystem())
+            yield Path(temporary)

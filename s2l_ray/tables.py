@@ -1,0 +1,106 @@
+"""The tables that stages meet at: their columns, and the checks that hold for each.
+
+Suffixes of arrays throughout the project: N examples, C trajectory points, K clusters, D embedding, B batch,
+T tokens, V vocabulary (`trajectories_NC`, `logits_BTV`).
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from s2l_ray.errors import InputError
+
+SCHEMA_VERSION = 1
+
+EXAMPLES = pa.schema(
+    [
+        ("example_id", pa.string()),
+        ("source", pa.string()),
+        ("input_ids", pa.list_(pa.int32())),
+        ("supervised", pa.list_(pa.bool_())),
+        ("num_tokens", pa.int32()),
+        ("num_supervised_tokens", pa.int32()),
+    ]
+)
+
+QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
+
+SELECTION = pa.schema(
+    [("rank", pa.int64()), ("example_id", pa.string()), ("cluster", pa.int32()), ("score", pa.float32())]
+)
+
+_METADATA_KEY = b"s2l"
+
+
+def shard_name(number: int) -> str:
+    """Return a shard's file name; zero-padded so that names sort by number."""
+    return f"shard-{number:06d}.parquet"
+
+
+def trajectories_schema(num_points: int) -> pa.Schema:
+    """Return the schema of a trajectories table with C = `num_points` losses a row (nats per supervised token)."""
+    return pa.schema(
+        [
+            ("example_id", pa.string()),
+            ("source", pa.string()),
+            ("num_supervised_tokens", pa.int32()),
+            ("losses", pa.list_(pa.float32(), num_points)),
+        ]
+    )
+
+
+def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
+    """Return the table with `metadata` (JSON-able) kept in its schema."""
+    return table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
+
+
+def metadata_of(schema: pa.Schema) -> dict[str, Any]:
+    """Return what `with_metadata` kept, or an empty dict for a table from elsewhere."""
+    raw = (schema.metadata or {}).get(_METADATA_KEY)
+    return json.loads(raw) if raw else {}
+
+
+def losses_matrix(table: pa.Table) -> np.ndarray:
+    """Return the losses of a trajectories table as float32 of shape (N, C), oldest point first.
+
+    Raises
+    ------
+    InputError
+        There is no `losses` column of equally long lists of numbers, or a loss is missing, NaN or infinite.
+    """
+    if "losses" not in table.column_names:
+        raise InputError(f"a trajectories table needs a column `losses`, got {table.column_names}")
+    column = table["losses"].combine_chunks()
+    if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type) or
+            pa.types.is_large_list(column.type)) or not _is_number(column.type.value_type):
+        raise InputError(f"column `losses` must hold lists of numbers, got {column.type}")
+    if column.null_count or column.flatten().null_count:
+        raise InputError("column `losses` has missing values; every example needs every loss")
+    num_rows = len(column)
+    values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
+    if num_rows == 0 or len(values) == 0:
+        raise InputError("the trajectories table is empty")
+    lengths = np.unique(column.value_lengths().to_numpy(zero_copy_only=False))
+    if len(lengths) != 1:
+        raise InputError(f"`losses` lists must have one length, got lengths {lengths[:5].tolist()}")
+    losses_NC = values.reshape(num_rows, -1)
+    bad = np.flatnonzero(~np.isfinite(losses_NC).all(axis=1))
+    if len(bad):
+        ids = table["example_id"].take(bad[:5].tolist()).to_pylist() if "example_id" in table.column_names else bad[:5]
+        raise InputError(f"{len(bad)} rows have a NaN or infinite loss, for example {list(ids)}; remove them first")
+    return losses_NC
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+
+
+def check_selection(table: pa.Table, budget: int) -> None:
+    """Assert what every selection table promises: `budget` rows, ranks 0..budget-1, no example twice."""
+    assert table.schema.equals(SELECTION), table.schema
+    assert table.num_rows == budget, f"{table.num_rows} rows selected, budget {budget}"
+    assert np.array_equal(table["rank"].to_numpy(), np.arange(budget)), "ranks must be 0..budget-1"
+    assert len(table["example_id"].unique()) == budget, "an example is selected twice"

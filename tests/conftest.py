@@ -1,0 +1,84 @@
+"""Shared by all tests: one Ray cluster for the session, small real models, small data."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+
+# Before anything imports Ray or torch: explicit, so that a developer's own settings do not leak in.
+os.environ["RAY_AUTH_MODE"] = "disabled"
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+ROOT = Path(__file__).resolve().parent.parent
+ASSETS = ROOT / "s2l_ray" / "quickstart" / "assets"
+REAL_DATA = ROOT.parent / "shared" / "data"
+GPT2_TOKENIZER = ROOT.parent / "shared" / "models" / "gpt2_tokenizer"
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A cluster of this test session's own, in its own short folder (socket paths have a length limit)."""
+    import ray
+
+    folder = tempfile.mkdtemp(prefix="s2lt-", dir="/tmp")
+    ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", _temp_dir=folder,
+             object_store_memory=300_000_000, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def real_data():
+    """The folder of real data sets beside the project, where it is there."""
+    if not REAL_DATA.is_dir():
+        pytest.skip(f"no real data at {REAL_DATA}")
+    return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def word_problems(tmp_path_factory):
+    """A folder with pool.jsonl (400 rows) and held_out.jsonl of the quickstart's generator."""
+    from s2l_ray.quickstart.problems import write_files
+
+    folder = tmp_path_factory.mktemp("problems")
+    write_files(folder, 400, 48, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def small_recipe():
+    """A function (data folder, storage, **{"dotted.key": value}) -> recipe that finishes in seconds."""
+    return _small_recipe
+
+
+def _small_recipe(data: Path, storage: Path | str, **changes):
+    """A recipe on the shipped base models that finishes in seconds; `changes` are dotted keys."""
+    tree = {
+        "name": "small",
+        "storage": str(storage),
+        "data": {"path": str(data / "pool.jsonl"), "id_column": "id", "max_length": 128, "shard_rows": 64,
+                 "prompt_style": "plain"},
+        "proxy": {"model": {"path": str(ASSETS / "proxy_base")}, "max_steps": 6, "global_batch_size": 8,
+                  "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 2},
+        "trajectory": {"num_points": 3},
+        "selection": {"budget": 0.11, "num_clusters": 8, "controls": ["random", "full"]},
+        "target": {"model": {"path": str(ASSETS / "target_base")}, "max_steps": 3, "global_batch_size": 8,
+                   "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 0, "zero_stage": 2},
+        "evaluation": {"tasks": [{"name": "problems", "path": str(data / "held_out.jsonl"),
+                                  "metrics": ["loss", "exact_match"], "max_new_tokens": 8}]},
+        "resources": {"num_workers": 2},
+    }
+    for key, value in changes.items():
+        *sections, name = key.split(".")
+        place = tree
+        for section in sections:
+            place = place.setdefault(section, {})
+        place[name] = value
+    from s2l_ray.recipes import parse_recipe
+
+    return parse_recipe(json.loads(json.dumps(tree)))

@@ -1,0 +1,102 @@
+"""The whole line on real Ray, small: .venv/bin/pytest tests/integration/test_line.py"""
+
+import json
+import time
+
+import pyarrow.parquet as pq
+import pytest
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from s2l_ray.pipeline import plan_line, run_line
+from s2l_ray.results import collect_results, tables_of
+from s2l_ray.status import split_run, status_of
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def finished(ray_cluster, small_recipe, word_problems, tmp_path_factory):
+    """A finished run: (recipe, line, accounts, results)."""
+    recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"))
+    line = plan_line(recipe)
+    accounts = run_line(line, "test")
+    return recipe, line, accounts, collect_results(line, accounts)
+
+
+def test_every_stage_leaves_a_manifest_with_its_origin(finished):
+    _, line, accounts, _ = finished
+    assert [a["label"] for a in accounts] == [
+        "prepare", "prepare task problems", "proxy", "trajectories", "select s2l", "select random", "select full",
+        "finetune s2l", "finetune random", "finetune full", "evaluate s2l", "evaluate random", "evaluate full"]
+    for step in line.steps:
+        manifest = step.artifact.manifest()
+        assert manifest["fingerprint"] == step.artifact.fingerprint
+        assert manifest["packages"]["ray"] and manifest["wall_s"] >= 0 and manifest["rows"]
+    rows = line.step("prepare").artifact.manifest()["rows"]
+    assert rows["read"] == rows["examples"] + rows["duplicates"] + rows["quarantined"] == 400
+
+
+def test_selections_have_exactly_the_budget_and_give_the_rows_back_unchanged(finished, word_problems):
+    _, line, _, results = finished
+    lines = set((word_problems / "pool.jsonl").read_text().splitlines())
+    pool = results["pool"]["examples"]
+    for name, expected in (("s2l", round(0.11 * pool)), ("random", round(0.11 * pool)), ("full", pool)):
+        artifact = line.step(f"select {name}").artifact
+        table = artifact.storage.read_table(artifact.file("selection.parquet"))
+        subset = artifact.storage.read_bytes(artifact.file("subset.jsonl")).decode().splitlines()
+        assert table.num_rows == len(subset) == expected
+        assert set(subset) <= lines
+        assert [json.loads(row)["id"] for row in subset] == table["example_id"].to_pylist()
+        typed = pq.read_table(artifact.storage.path(artifact.file("subset.parquet")))
+        assert typed["id"].to_pylist() == table["example_id"].to_pylist()
+
+
+def test_the_target_is_a_folder_that_transformers_loads(finished):
+    _, line, _, _ = finished
+    folder = line.storage.path(line.step("finetune s2l").artifact.file("model"))
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    output = model.generate(**tokenizer("2 + 3", return_tensors="pt"), max_new_tokens=2, do_sample=False)
+    assert output.shape[1] >= 3
+
+
+def test_results_name_every_arm_with_intervals_and_differences(finished):
+    _, _, _, results = finished
+    for name in ("s2l", "random", "full"):
+        for metric in ("loss", "exact_match"):
+            value = results["arms"][name]["metrics"]["problems"][metric]
+            assert value["low"] <= value["value"] <= value["high"] and value["n"] == 48
+            assert len(value["by_source"]) >= 8
+    assert {(d["control"], d["metric"]) for d in results["differences"]} == {
+        (c, m) for c in ("random", "full") for m in ("loss", "exact_match")}
+    assert sum(stage["share"] for stage in results["stages"]) == pytest.approx(1)
+    assert json.loads(json.dumps(results)) == results
+    assert len(tables_of(results)) == 4
+
+
+def test_a_second_run_reuses_everything(finished):
+    recipe, _, _, _ = finished
+    started = time.monotonic()
+    accounts = run_line(plan_line(recipe), "again")
+    assert all(account["reused"] for account in accounts)
+    assert time.monotonic() - started < 20
+
+
+def test_another_number_of_clusters_pays_for_selection_and_training_only(finished):
+    recipe, _, _, _ = finished
+    changed = recipe.model_copy(update={"selection": recipe.selection.model_copy(update={"num_clusters": 5})})
+    waiting = [step.label for step in plan_line(changed).steps if not step.artifact.is_finished]
+    assert waiting == ["select s2l", "finetune s2l", "evaluate s2l"], "controls do not depend on K"
+
+
+def test_where_it_runs_does_not_change_what_it_is(finished):
+    recipe, line, _, _ = finished
+    elsewhere = recipe.model_copy(update={
+        "name": "moved", "resources": recipe.resources.model_copy(update={"num_workers": 1, "max_failures": 9})})
+    assert all(step.artifact.is_finished for step in plan_line(elsewhere).steps)
+
+
+def test_status_tells_each_step(finished):
+    _, line, _, _ = finished
+    found = status_of(*split_run(line.storage.uri_of(line.folder), "unused"))
+    assert found["left"] == [] and {step["state"] for step in found["steps"]} == {"finished"}
+    assert next(s for s in found["steps"] if s["label"] == "prepare")["rows"]["read"] == 400

@@ -1,0 +1,141 @@
+"""Scoring: exact, whole, and the same bytes whoever does it: .venv/bin/pytest tests/integration/test_trajectories.py"""
+
+import os
+import signal
+import threading
+import time
+
+import pyarrow as pa
+import pytest
+import ray
+import torch
+from ray.util.state import list_actors
+from transformers import AutoModelForCausalLM
+
+from s2l_ray.artifacts import Artifact
+from s2l_ray.config import ResourcesConfig
+from s2l_ray.pipeline import plan_line, run_line
+from s2l_ray.stages.trajectories import run_trajectories
+from s2l_ray.tables import losses_matrix
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def scored(ray_cluster, small_recipe, word_problems, tmp_path_factory):
+    """(recipe, line) run up to trajectories."""
+    recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"), name="scored")
+    line = plan_line(recipe, "trajectories")
+    run_line(line, "test")
+    return recipe, line
+
+
+def artifacts(line):
+    return [line.step(label).artifact for label in ("prepare", "proxy", "trajectories")]
+
+
+def read(artifact, folder):
+    storage = artifact.storage
+    names = storage.list_names(artifact.file(folder))
+    return pa.concat_tables([storage.read_table(artifact.file(f"{folder}/{name}")) for name in names])
+
+
+def score_again(line, recipe, seed_marker, resources):
+    """Score the same examples into another artifact, and return it."""
+    prepare, proxy, done = artifacts(line)
+    other = Artifact(done.storage, "trajectories", {**done.identity, "copy": seed_marker}, done.parents)
+    run_trajectories(other, proxy, prepare, recipe.trajectory, resources)
+    return other
+
+
+def shard_bytes(artifact):
+    storage = artifact.storage
+    return {n: storage.read_bytes(artifact.file(f"shards/{n}")) for n in storage.list_names(artifact.file("shards"))}
+
+
+def test_losses_equal_the_model_at_batch_size_1(scored):
+    _, line = scored
+    prepare, proxy, done = artifacts(line)
+    examples, losses_NC = read(prepare, "examples"), losses_matrix(read(done, "shards"))
+    points = proxy.manifest()["points"]
+    assert [p["fraction"] for p in points] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+    assert losses_NC.shape == (examples.num_rows, 4)
+    for column, point in ((0, points[0]), (3, points[3])):
+        folder = proxy.storage.path(proxy.file(f"point-{point['step']:08d}"))
+        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+        for row in range(0, examples.num_rows, 37):
+            ids = torch.tensor([examples["input_ids"][row].as_py()])
+            supervised = torch.tensor([examples["supervised"][row].as_py()])
+            with torch.no_grad():
+                loss = model(input_ids=ids, labels=torch.where(supervised, ids, -100)).loss
+            assert losses_NC[row, column] == pytest.approx(loss.item(), abs=1e-5)
+
+
+def test_the_last_point_is_the_finished_proxy(scored):
+    _, line = scored
+    proxy = artifacts(line)[1]
+    last = proxy.manifest()["points"][-1]["step"]
+    weights = [AutoModelForCausalLM.from_pretrained(proxy.storage.path(proxy.file(folder))).state_dict()
+               for folder in (f"point-{last:08d}", "model")]
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+
+
+def test_one_and_two_workers_write_the_same_bytes(scored):
+    recipe, line = scored
+    first = shard_bytes(artifacts(line)[2])
+    for workers in (1, 2):
+        again = score_again(line, recipe, f"workers{workers}", ResourcesConfig(num_scoring_workers=workers))
+        assert shard_bytes(again) == first
+    assert len(first) == -(-artifacts(line)[0].manifest()["rows"]["examples"] // 64)
+
+
+def test_a_killed_actor_loses_nothing(scored):
+    recipe, line = scored
+    killed = []
+
+    def kill_one():
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not killed:
+            for actor in list_actors(filters=[("state", "=", "ALIVE")], detail=True):
+                if "MapWorker" in actor.class_name and actor.pid:
+                    os.kill(actor.pid, signal.SIGKILL)
+                    killed.append(actor.pid)
+                    return
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    again = score_again(line, recipe, "killed", ResourcesConfig(num_scoring_workers=1))
+    thread.join()
+    assert killed, "no actor was found to kill"
+    assert shard_bytes(again) == shard_bytes(artifacts(line)[2])
+
+
+def test_finished_shards_are_not_scored_again(scored):
+    recipe, line = scored
+    prepare, proxy, done = artifacts(line)
+    storage = done.storage
+    partial = Artifact(storage, "trajectories", {**done.identity, "copy": "partial"}, done.parents)
+    names = storage.list_names(done.file("shards"))
+    for name in names[:4]:
+        storage.write_bytes(partial.file(f"shards/{name}"), storage.read_bytes(done.file(f"shards/{name}")))
+    manifest = run_trajectories(partial, proxy, prepare, recipe.trajectory, ResourcesConfig())
+    assert (manifest["num_shards_reused"], manifest["num_shards"]) == (4, len(names))
+    assert shard_bytes(partial) == shard_bytes(done)
+
+
+def test_a_shard_of_other_examples_is_an_error_and_never_a_hole(scored):
+    recipe, line = scored
+    prepare, proxy, done = artifacts(line)
+    storage = done.storage
+    broken = Artifact(storage, "trajectories", {**done.identity, "copy": "broken"}, done.parents)
+    names = storage.list_names(done.file("shards"))
+    for name in names:  # the first shard's rows under every name
+        storage.write_bytes(broken.file(f"shards/{name}"), storage.read_bytes(done.file(f"shards/{names[0]}")))
+    with pytest.raises(RuntimeError, match=f"trajectories of {names[1]} are not those of its examples"):
+        run_trajectories(broken, proxy, prepare, recipe.trajectory, ResourcesConfig())
+    assert not broken.is_finished
+
+
+def test_ray_is_still_up(scored):
+    assert ray.is_initialized()

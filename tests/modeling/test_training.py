@@ -1,0 +1,106 @@
+"""The training loop against plain torch: .venv/bin/pytest tests/modeling/test_training.py"""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Trainer
+
+from s2l_ray.config import ModelConfig, ProxyConfig, TrajectoryConfig
+from s2l_ray.errors import InputError
+from s2l_ray.modeling.batching import ExampleTable
+from s2l_ray.modeling.training import (
+    Collator,
+    PointCallback,
+    TrajectoryPoint,
+    build_trainer,
+    plan_training,
+    training_arguments,
+)
+
+MODELS = {
+    "gpt_neox": GPTNeoXConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
+                              vocab_size=50, max_position_embeddings=64),
+    "llama": LlamaConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, num_key_value_heads=1,
+                         intermediate_size=32, vocab_size=50, max_position_embeddings=64),
+    "gpt2_tied": GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=50, n_positions=64, resid_pdrop=0.0,
+                            embd_pdrop=0.0, attn_pdrop=0.0),
+}
+
+
+def proxy_config(**changes):
+    values = {"model": ModelConfig(path="unused"), "max_steps": 6, "global_batch_size": 4, "micro_batch_size": 2,
+              "learning_rate": 1e-2, "num_checkpoints": 0, **changes}
+    return ProxyConfig(**values)
+
+
+def examples(count=13, seed=0):
+    rng = np.random.default_rng(seed)
+    rows = []
+    for _ in range(count):
+        length = int(rng.integers(4, 20))
+        prompt = int(rng.integers(1, length - 1))
+        rows.append({"input_ids": rng.integers(0, 50, length).tolist(),
+                     "supervised": [i >= prompt for i in range(length)]})
+    schema = pa.schema([("input_ids", pa.list_(pa.int32())), ("supervised", pa.list_(pa.bool_()))])
+    return ExampleTable(pa.Table.from_pylist(rows, schema=schema))
+
+
+def train(model, tmp_path, config, trainer_class=None, callbacks=()):
+    plan = plan_training(config, 13, 1)
+    arguments = training_arguments(config, plan, output_dir=tmp_path, seed=0, use_gpu=False)
+    collator = Collator(pad_id=0)
+    if trainer_class is None:
+        trainer = build_trainer(model, arguments, examples(), collator, callbacks)
+    else:
+        trainer = trainer_class(model=model, args=arguments, train_dataset=examples(), data_collator=collator)
+    trainer.train()
+    return trainer
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_head_on_supervised_positions_trains_the_same_weights_as_the_plain_trainer(kind, tmp_path):
+    torch.manual_seed(0)
+    ours = AutoModelForCausalLM.from_config(MODELS[kind], dtype=torch.float32)
+    theirs = AutoModelForCausalLM.from_config(MODELS[kind], dtype=torch.float32)
+    theirs.load_state_dict(ours.state_dict())
+    config = proxy_config()
+    first = train(ours, tmp_path / "a", config)
+    second = train(theirs, tmp_path / "b", config, trainer_class=Trainer)
+    losses = [[log["loss"] for log in t.state.log_history if "loss" in log] for t in (first, second)]
+    assert losses[0] == pytest.approx(losses[1], abs=1e-4)
+    for name, weight in theirs.state_dict().items():
+        assert torch.allclose(ours.state_dict()[name], weight, atol=1e-5), name
+
+
+def test_points_are_fractions_of_training_whatever_the_number_of_workers():
+    # 100 examples in steps of 4 are 25 steps an epoch; 2 epochs 50 steps; quarters are 12.5, 25, 37.5, 50.
+    config = proxy_config(epochs=2, max_steps=None)
+    trajectory = TrajectoryConfig(num_points=4)
+    plans = [plan_training(config, 100, workers, trajectory) for workers in (1, 2)]
+    assert plans[0].points == plans[1].points
+    assert [p.step for p in plans[0].points] == [0, 12, 25, 38, 50]
+    assert [p.fraction for p in plans[0].points] == [0.0, 0.25, 0.5, 0.75, 1.0]
+    assert [p.accumulation_steps for p in plans] == [2, 1]
+
+
+def test_more_points_than_steps_is_refused_with_both_numbers():
+    with pytest.raises(InputError, match=r"num_points=12 exceeds the proxy's 6 optimizer steps"):
+        plan_training(proxy_config(), 100, 1, TrajectoryConfig(num_points=12))
+
+
+def test_points_are_recorded_at_their_steps_and_the_last_is_the_finished_model(tmp_path):
+    model = AutoModelForCausalLM.from_config(MODELS["gpt_neox"])
+    start = {name: weight.clone() for name, weight in model.state_dict().items()}
+    seen = {}
+    points = [TrajectoryPoint(0, 0.0), TrajectoryPoint(3, 0.5), TrajectoryPoint(6, 1.0)]
+
+    def save(recorded, point):
+        seen[point.step] = {name: weight.clone() for name, weight in recorded.state_dict().items()}
+
+    train(model, tmp_path, proxy_config(), callbacks=[PointCallback(points, save)])
+    assert list(seen) == [0, 3, 6]
+    name = "gpt_neox.embed_in.weight"
+    assert torch.equal(seen[0][name], start[name])
+    assert not torch.equal(seen[3][name], start[name])
+    assert all(torch.equal(seen[6][n], w) for n, w in model.state_dict().items())

@@ -1,0 +1,59 @@
+"""k-means on a bounded sample: .venv/bin/pytest tests/numerics/test_kmeans.py"""
+
+import numpy as np
+import pytest
+from sklearn.cluster import KMeans
+
+from s2l_ray.errors import InputError
+from s2l_ray.numerics.kmeans import cluster_rows
+
+
+def rng(seed=0):
+    return np.random.default_rng(seed)
+
+
+def blobs(sizes=(300, 200, 100), dimensions=3):
+    centres = rng(1).normal(0, 20, (len(sizes), dimensions))
+    rows = np.concatenate([c + rng(i).normal(0, 0.1, (n, dimensions)) for i, (c, n) in enumerate(zip(centres, sizes, strict=True))])
+    return rows.astype(np.float32), np.repeat(np.arange(len(sizes)), sizes)
+
+
+def test_well_parted_groups_are_found_with_their_means_and_distances():
+    rows, truth = blobs()
+    found = cluster_rows(rows, 3, rng(), fit_rows=10_000, iterations=20)
+    for group in range(3):
+        labels = np.unique(found.labels_N[truth == group])
+        assert len(labels) == 1
+        assert np.allclose(found.centroids_KC[labels[0]], rows[truth == group].mean(axis=0), atol=1e-3)
+    expected = np.linalg.norm(rows - found.centroids_KC[found.labels_N], axis=1)
+    assert np.allclose(found.distances_N, expected, atol=1e-4)
+
+
+def test_a_fitting_sample_finds_the_same_groups_as_all_rows():
+    rows, _ = blobs()
+    whole = cluster_rows(rows, 3, rng(), fit_rows=10_000, iterations=20).labels_N
+    sampled = cluster_rows(rows, 3, rng(), fit_rows=60, iterations=20).labels_N
+    assert len(set(zip(whole.tolist(), sampled.tolist(), strict=True))) == 3  # one-to-one
+
+
+def test_inertia_is_that_of_scikit_learn_on_the_same_rows():
+    rows = rng(3).random((500, 5)).astype(np.float32)
+    ours = cluster_rows(rows, 8, rng(), fit_rows=500, iterations=50)
+    theirs = KMeans(8, n_init=1, max_iter=50, random_state=0).fit(rows)
+    assert float((ours.distances_N**2).sum()) <= 1.1 * theirs.inertia_
+
+
+def test_same_seed_same_clusters():
+    rows = rng(4).random((400, 4)).astype(np.float32)
+    first, second = (cluster_rows(rows, 10, rng(7), fit_rows=100, iterations=10) for _ in range(2))
+    assert np.array_equal(first.labels_N, second.labels_N)
+
+
+def test_equal_rows_make_one_non_empty_cluster():
+    found = cluster_rows(np.ones((20, 4), dtype=np.float32), 5, rng(), fit_rows=100, iterations=10)
+    assert len(np.unique(found.labels_N)) == 1
+
+
+def test_more_clusters_than_rows_is_refused():
+    with pytest.raises(InputError, match="num_clusters=5 must be between 1 and the number of examples, 4"):
+        cluster_rows(np.zeros((4, 2), dtype=np.float32), 5, rng(), fit_rows=10, iterations=5)

@@ -1,0 +1,120 @@
+"""S2L and its controls on small tables: .venv/bin/pytest tests/selectors"""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2l_ray.config import SelectionConfig
+from s2l_ray.errors import InputError
+from s2l_ray.selectors import SELECTORS, find_selector
+from s2l_ray.selectors.interface import pool_of, resolve_budget, run_selector
+from s2l_ray.selectors.s2l import prepare_trajectories
+from s2l_ray.tables import with_metadata
+
+
+def table(losses_NC, sources=None, fractions=None):
+    losses_NC = np.asarray(losses_NC, dtype=np.float32)
+    columns = {
+        "example_id": [f"e{i:05d}" for i in range(len(losses_NC))],
+        "source": sources or ["all"] * len(losses_NC),
+        "losses": pa.FixedSizeListArray.from_arrays(pa.array(losses_NC.reshape(-1)), losses_NC.shape[1]),
+    }
+    made = pa.table(columns)
+    if fractions is None:
+        return made
+    return with_metadata(made, {"points": [{"step": i, "fraction": f} for i, f in enumerate(fractions)]})
+
+
+def select(pool_table, name="s2l", seed=0, **parameters):
+    config = SelectionConfig(selector=name, **parameters)
+    selector = find_selector(name)
+    return run_selector(selector, pool_of(pool_table, selector.requires), config, seed, {})
+
+
+def random_losses(count, points=4, seed=0):
+    return np.random.default_rng(seed).random((count, points))
+
+
+def test_even_sampling_over_three_known_clusters():
+    # Clusters of 90, 8 and 2 examples far apart, budget 20: visits 2 -> 2 (20//3=6), 8 -> 8 (18//2=9), 90 -> 10.
+    losses = np.repeat([[1, 1], [50, 50], [99, 99]], [90, 8, 2], axis=0) + random_losses(100, 2) * 0.01
+    selection, facts = select(table(losses), budget=20, num_clusters=3)
+    chosen = [int(name[1:]) for name in selection["example_id"].to_pylist()]
+    assert [sum(low <= i < high for i in chosen) for low, high in ((0, 90), (90, 98), (98, 100))] == [10, 8, 2]
+    assert [(c["size"], c["quota"]) for c in facts["clusters"]] == [(2, 2), (8, 8), (90, 10)]
+    assert set(chosen[:2]) == {98, 99}, "the smallest cluster is visited first"
+    assert all(score <= 0 for score in selection["score"].to_pylist())
+
+
+def test_each_source_gets_an_equal_share_when_stratified():
+    # Sources of 80, 15, 5 and budget 30: 5 -> 5 (30//3=10), 15 -> 12 (25//2), 80 -> 13.
+    sources = ["big"] * 80 + ["mid"] * 15 + ["small"] * 5
+    selection, _ = select(table(random_losses(100), sources), budget=30, num_clusters=4, stratify_by="source")
+    chosen = [sources[int(name[1:])] for name in selection["example_id"].to_pylist()]
+    assert [chosen.count(s) for s in ("small", "mid", "big")] == [5, 12, 13]
+
+
+def test_point_0_is_left_out_unless_asked_for():
+    pool = pool_of(table([[9, 3, 1]], fractions=[0.0, 0.5, 1.0]), frozenset({"trajectories"}))
+    assert prepare_trajectories(pool, SelectionConfig()).tolist() == [[3, 1]]
+    assert prepare_trajectories(pool, SelectionConfig(include_initial=True)).tolist() == [[9, 3, 1]]
+
+
+def test_normalisations():
+    pool = pool_of(table([[1, 2, 3], [5, 5, 5]]), frozenset({"trajectories"}))
+    # z-score of 1, 2, 3: mean 2, population deviation sqrt(2/3) = 0.8165; constant trajectories become 0.
+    zscore = prepare_trajectories(pool, SelectionConfig(normalise="zscore"))
+    assert zscore == pytest.approx(np.array([[-1.2247, 0, 1.2247], [0, 0, 0]]), abs=1e-3)
+    assert prepare_trajectories(pool, SelectionConfig(normalise="ratio")) == pytest.approx(
+        np.array([[2, 1.5], [1, 1]]), abs=1e-6)
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.sampled_from(sorted(SELECTORS)), st.integers(1, 60), st.floats(0.01, 1), st.integers(1, 8),
+       st.integers(0, 2**31), st.booleans(), st.booleans())
+def test_every_selector_keeps_its_promises(name, count, share, clusters, seed, equal_losses, stratify):
+    losses = np.ones((count, 3)) if equal_losses else random_losses(count, 3, seed)
+    sources = [f"s{i % 3}" for i in range(count)]
+    pool = table(losses, sources)
+    budget = max(1, int(share * count))
+    parameters = {"budget": budget, "num_clusters": min(clusters, count),
+                  "stratify_by": "source" if stratify else None}
+    first, _ = select(pool, name, seed, **parameters)
+    ids = first["example_id"].to_pylist()
+    assert len(ids) == len(set(ids)) == (count if name == "full" else budget)
+    assert set(ids) <= set(pool["example_id"].to_pylist())
+    shuffled = pool.take(np.random.default_rng(seed).permutation(count))
+    again, _ = select(shuffled, name, seed, **parameters)
+    assert again["example_id"].to_pylist() == ids, "the order of the input rows must not matter"
+
+
+def test_random_is_nested():
+    pool = table(random_losses(50))
+    small, _ = select(pool, "random", 3, budget=5)
+    large, _ = select(pool, "random", 3, budget=20)
+    assert large["example_id"].to_pylist()[:5] == small["example_id"].to_pylist()
+
+
+def test_budget_equal_to_the_pool_takes_all():
+    selection, _ = select(table(random_losses(30)), budget=30, num_clusters=5)
+    assert sorted(selection["example_id"].to_pylist()) == [f"e{i:05d}" for i in range(30)]
+
+
+@pytest.mark.parametrize(("budget", "count", "expected"), [(0.11, 1000, 110), (1.0, 7, 7), (0.001, 10, 1), (3, 10, 3)])
+def test_budgets(budget, count, expected):
+    assert resolve_budget(budget, count) == expected
+
+
+def test_bad_tables_and_budgets_say_what_is_wrong():
+    with pytest.raises(InputError, match=r"budget=11 must be between 1 and the 10 candidates"):
+        resolve_budget(11, 10)
+    with pytest.raises(InputError, match="num_clusters=100 exceeds the pool's 5 examples"):
+        select(table(random_losses(5)), budget=2)
+    with pytest.raises(InputError, match="example_id repeats, for example \\['a'\\]"):
+        pool_of(pa.table({"example_id": ["a", "b", "a"]}), frozenset())
+    with pytest.raises(InputError, match="NaN or infinite loss, for example \\['e00001'\\]"):
+        pool_of(table([[1, 2], [1, float("nan")]]), frozenset({"trajectories"}))
+    with pytest.raises(InputError, match=r"'s2k' is unknown; did you mean s2l\? known: s2l, random, full"):
+        find_selector("s2k")
