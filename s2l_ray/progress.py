@@ -7,7 +7,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 _LINE_INTERVAL_S = 5.0
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -43,7 +51,8 @@ class Task:
             self._first, self._started = done, now
         if now - self._spoken >= _LINE_INTERVAL_S and done < self.total:
             self._spoken = now
-            note(f"{self.name}: {done:,}/{self.total:,} {self.unit}  {text}  ETA {self._eta(done, now)}".replace("    ", "  "))
+            parts = (f"{self.name}: {done:,}/{self.total:,} {self.unit}", text, f"ETA {self._eta(done, now)}")
+            note("  ".join(part for part in parts if part))
 
     def _eta(self, done: int, now: float) -> str:
         fresh = done - (self._first or 0)
@@ -64,7 +73,7 @@ def task(name: str, total: int, unit: str) -> Iterator[Task]:
 
 def clock(seconds: float) -> str:
     """Return a duration as people read it: 42 s, 3 m 05 s, 1 h 02 m."""
-    whole = int(round(seconds))
+    whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

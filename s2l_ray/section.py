@@ -24,7 +24,8 @@ class Section(BaseModel):
         """Refuse true and false except in switches: Python would take them for 1 and 0."""
         kind = cls.model_fields[info.field_name or ""].annotation
         if isinstance(value, bool) and bool not in (kind, *get_args(kind)):
-            raise ValueError(f"{str(value).lower()} is not possible here (YAML reads yes, no, on and off as true and false)")
+            said = str(value).lower()
+            raise ValueError(f"{said} is not possible here (YAML reads yes, no, on and off as true and false)")
         return value
 
     def identity(self) -> dict[str, Any]:

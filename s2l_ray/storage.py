@@ -190,3 +190,9 @@ class Storage:
         with tempfile.TemporaryDirectory(prefix="s2l-") as temporary:
             pafs.copy_files(self.path(relative), temporary, self.filesystem, pafs.LocalFileSystem())
             yield Path(temporary)
+
+
+def resolve_local(uri: str) -> Path | None:
+    """Return the folder that a URI or path means on this machine, or None for one elsewhere."""
+    filesystem, path = resolve(uri)
+    return Path(path) if isinstance(filesystem, pafs.LocalFileSystem) else None

@@ -1,10 +1,13 @@
 """Load a causal language model or its tokenizer, and name its content for fingerprints."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from s2l_ray.artifacts import folder_digest
@@ -29,31 +32,36 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrained
     Raises
     ------
     InputError
-        The model cannot be found, or has no safetensors weights (pickles are not loaded).
+        The model cannot be found, has no safetensors weights (pickles are not loaded), or its config makes none.
     """
     if config.config is not None:
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(fresh_config(config, vocab_size), dtype=torch.float32)
+        fresh = fresh_config(config, vocab_size)
+        try:
+            return AutoModelForCausalLM.from_config(fresh, dtype=torch.float32)
+        except (ValueError, TypeError, AssertionError) as error:  # an assertion is how torch refuses padding_idx
+            raise InputError(f"config {config.config} makes no causal language model: {error}") from error
     assert config.path is not None
     try:
         return AutoModelForCausalLM.from_pretrained(
-            config.path, revision=config.revision, trust_remote_code=config.trust_remote_code,
+            os.path.expanduser(config.path), revision=config.revision, trust_remote_code=config.trust_remote_code,
             use_safetensors=True, dtype=torch.float32,
         )
-    except (OSError, ValueError) as error:
-        raise InputError(_unknown("model", config.path, error)) from error
+    except (OSError, ValueError, SafetensorError) as error:
+        raise InputError(_refusal("model", config.path, error)) from error
 
 
 def fresh_config(config: ModelConfig, vocab_size: int) -> Any:
     """Return the transformers config of a fresh model; `vocab_size` is filled in where the recipe leaves it out."""
     assert config.config is not None
     fields = {"vocab_size": vocab_size, **config.config}
+    try:
+        fresh = AutoConfig.for_model(**fields)
+    except (ValueError, TypeError, StrictDataclassError) as error:
+        raise InputError(f"config {config.config} is not a transformers model config: {error}") from error
     if fields["vocab_size"] < vocab_size:
         raise InputError(f"config.vocab_size={fields['vocab_size']} is below the tokenizer's {vocab_size} tokens")
-    try:
-        return AutoConfig.for_model(**fields)
-    except (ValueError, TypeError) as error:
-        raise InputError(f"config {config.config} is not a transformers model config: {error}") from error
+    return fresh
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
@@ -62,19 +70,22 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
     Raises
     ------
     InputError
-        It cannot be found, is not a fast tokenizer, or has no end-of-sequence token.
+        It cannot be found, is not a fast tokenizer, or has no end-of-sequence token; or `config.eos_token` is not
+        one of its tokens.
     """
     path = config.tokenizer_path
     revision = config.revision if config.tokenizer is None else None
     try:
         tokenizer = AutoTokenizer.from_pretrained(
-            path, revision=revision, trust_remote_code=config.trust_remote_code, use_fast=True
+            os.path.expanduser(path), revision=revision, trust_remote_code=config.trust_remote_code, use_fast=True
         )
     except (OSError, ValueError, KeyError) as error:
-        raise InputError(_unknown("tokenizer", path, error)) from error
+        raise InputError(_refusal("tokenizer", path, error)) from error
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {path!r} has no fast (tokenizer.json) form, which character offsets need")
     if config.eos_token is not None:
+        if config.eos_token not in tokenizer.get_vocab():
+            raise InputError(f"model.eos_token={config.eos_token!r} is not one of the tokens of tokenizer {path!r}")
         tokenizer.eos_token = config.eos_token
     if tokenizer.eos_token_id is None:
         raise InputError(
@@ -113,17 +124,20 @@ def _content(path: str, revision: str | None, files: tuple[str, ...], what: str)
         return folder_digest(folder, files)
     if path.startswith((".", "/", "~")):
         raise InputError(f"{what} folder {path!r} does not exist")
+    import httpx
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+    from huggingface_hub.errors import HFValidationError
 
     try:
         return f"{path}@{HfApi().model_info(path, revision=revision).sha}"
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(_unknown(what, path, error)) from error
+    except (httpx.HTTPError, HFValidationError, OSError) as error:
+        raise InputError(_refusal(what, path, error)) from error
 
 
-def _unknown(what: str, path: str, error: Exception) -> str:
+def _refusal(what: str, path: str, error: Exception) -> str:
     reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+    if Path(path).expanduser().is_dir():
+        return f"{what} folder {path!r} cannot be loaded ({reason})"
     return f"{what} {path!r} is neither a folder here nor reachable on the hub ({reason})"
 
 

@@ -1,0 +1,145 @@
+"""Jobs, signals and object storage with real processes: .venv/bin/pytest tests/integration/test_jobs.py"""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import yaml
+
+pytestmark = pytest.mark.integration
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def recipe_file(small_recipe, word_problems, tmp_path, **changes):
+    recipe = small_recipe(word_problems, tmp_path / "out", **changes)
+    file = tmp_path / "recipe.yaml"
+    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    return file
+
+
+def end(process):
+    """End a process we started, and its children."""
+    children = psutil.Process(process.pid).children(recursive=True)
+    process.terminate()
+    try:
+        process.wait(30)
+    except subprocess.TimeoutExpired:
+        process.kill()
+    for child in children:
+        if child.is_running():
+            child.kill()
+
+
+@pytest.fixture
+def loopback_cluster():
+    """A Ray head of our own on loopback; yields its job server's address."""
+    folder = tempfile.mkdtemp(prefix="s2lj-", dir="/tmp")
+    ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
+    options = [f"--{name}={port}" for name, port in ports.items()]
+    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
+    head = subprocess.Popen(
+        [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1",
+         "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--object-store-memory=300000000", *options],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
+    )
+    address = f"http://127.0.0.1:{ports['dashboard-port']}"
+    wait_for_jobs(address, environment)
+    yield address
+    end(head)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+def wait_for_jobs(address, environment):
+    """The job agent answers some seconds after the head does."""
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        probe = subprocess.run([BIN / "ray", "job", "submit", "--address", address, "--", "true"],
+                               capture_output=True, env=environment, check=False)
+        if probe.returncode == 0:
+            return
+        time.sleep(2)
+    raise TimeoutError(f"no job server at {address}: {probe.stderr.decode()[-500:]}")
+
+
+@pytest.mark.timeout(420)
+def test_a_submitted_job_runs_the_line_and_ends_with_its_results(loopback_cluster, small_recipe, word_problems, tmp_path):
+    recipe = recipe_file(small_recipe, word_problems, tmp_path,
+                         **{"selection.controls": [], "resources.num_workers": 1})
+    done = subprocess.run(
+        [BIN / "ray", "job", "submit", "--address", loopback_cluster, "--working-dir", str(ROOT), "--",
+         sys.executable, "jobs/pipeline.py", str(recipe), "selection.budget=20"],
+        capture_output=True, text=True, env={**os.environ, "RAY_AUTH_MODE": "disabled"}, check=False, timeout=400,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    objects = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"arms"')]
+    assert objects and objects[-1]["arms"]["s2l"]["rows"] == 20
+    assert Path(objects[-1]["arms"]["s2l"]["model"], "model.safetensors").is_file()
+
+
+@pytest.mark.timeout(300)
+def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(small_recipe, word_problems, tmp_path):
+    recipe = recipe_file(small_recipe, word_problems, tmp_path, **{
+        "proxy.max_steps": 2000, "proxy.num_checkpoints": 99, "selection.controls": [], "resources.num_workers": 1})
+    command = [BIN / "s2l", "trajectories", str(recipe)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    resume = tmp_path / "out" / "proxy"
+    deadline = time.monotonic() + 120
+    while time.monotonic() < deadline and not list(resume.glob("*/resume/checkpoint*")):
+        assert first.poll() is None, first.stderr.read()[-2000:]
+        time.sleep(0.2)
+    children = psutil.Process(first.pid).children(recursive=True)
+    first.send_signal(signal.SIGINT)
+    _, err = first.communicate(timeout=60)
+    assert first.returncode == 130, err[-2000:]
+    assert "run the same command again to go on" in " ".join(err.split())
+    _, alive = psutil.wait_procs(children, timeout=30)
+    assert not alive, f"left behind: {alive}"
+    assert list(resume.glob("*/resume/checkpoint*")), "the resume checkpoint is kept"
+    second = subprocess.run(command, capture_output=True, text=True, check=False, timeout=200)
+    assert second.returncode == 0, second.stderr[-2000:]
+    assert "prepare: reused" in second.stderr
+
+
+@pytest.mark.timeout(300)
+def test_the_line_on_an_s3_server_over_http(ray_cluster, small_recipe, word_problems, monkeypatch, tmp_path):
+    from moto.server import ThreadedMotoServer
+
+    from s2l_ray.pipeline import plan_line, run_line
+    from s2l_ray.status import split_run, status_of
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    try:
+        port = server.get_host_and_port()[1]
+        uri = f"s3://testing:testing@s2l/work?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+        recipe = small_recipe(word_problems, uri, **{"resources.num_workers": 1, "evaluation.tasks": [],
+                                                     "selection.controls": []})
+        import boto3
+
+        boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="testing", region_name="us-east-1",
+                     aws_secret_access_key="testing").create_bucket(Bucket="s2l")
+        accounts = run_line(plan_line(recipe), "test")
+        assert all(account["reused"] for account in run_line(plan_line(recipe), "again"))
+        assert accounts[-1]["label"] == "finetune s2l"
+        line = plan_line(recipe)
+        assert status_of(*split_run("small", uri))["left"] == []
+        assert "model.safetensors" in line.storage.list_names(line.step("finetune s2l").artifact.file("model"))
+    finally:
+        server.stop()
