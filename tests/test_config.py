@@ -124,12 +124,12 @@ def test_every_section_and_field_is_described_in_one_line(section):
     assert section.__doc__ and section.__doc__.endswith(".")
     for name, field in section.model_fields.items():
         text = field.description
-        assert text and "\n" not in text and text.endswith(".") and len(text) <= 120, f"{section.__name__}.{name}: {text}"
+        assert text and "\n" not in text and text.endswith("."), f"{section.__name__}.{name}: {text}"
 
 
 def test_the_defaults_are_the_papers_where_it_has_one():
-    selection, proxy = SelectionConfig(), RECIPE.proxy
-    assert (selection.selector, selection.budget, selection.num_clusters, selection.normalise) == ("s2l", 0.11, 100, "none")
+    chosen, proxy = SelectionConfig(), RECIPE.proxy
+    assert (chosen.selector, chosen.budget, chosen.num_clusters, chosen.normalise) == ("s2l", 0.11, 100, "none")
     assert (proxy.learning_rate, proxy.lr_schedule, proxy.warmup_fraction) == (2e-5, "cosine", 0.03)
     assert (proxy.global_batch_size, proxy.weight_decay, RECIPE.data.max_length) == (128, 0.0, 512)
 
@@ -213,12 +213,14 @@ def test_numbers_are_finite(value):
         assert f"{name}: " in errors_of(ProxyConfig, model=MODEL, **{name: value})
 
 
+@settings(deadline=None)
 @given(st.integers(1, 10**9))
 def test_a_whole_budget_is_a_number_of_examples(budget):
     kept = SelectionConfig(budget=budget).budget
     assert kept == budget and isinstance(kept, int)
 
 
+@settings(deadline=None)
 @given(st.floats(0, 1, exclude_min=True))
 def test_a_fractional_budget_is_a_share(budget):
     kept = SelectionConfig(budget=budget).budget

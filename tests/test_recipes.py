@@ -1,14 +1,16 @@
 """From YAML and overrides to a recipe: one line for each mistake, and nothing is ever executed."""
 
+import itertools
+import re
 import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2l_ray.errors import InputError
-from s2l_ray.recipes import load_recipe, parse_recipe, parse_selection, shipped_recipes
+from s2l_ray.recipes import load_recipe, parse_selection, shipped_recipes
 
 SHIPPED = sorted((Path(__file__).parents[1] / "jobs" / "recipes").glob("*.yaml"))
 
@@ -146,7 +148,7 @@ def test_a_selection_alone():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("selecton.budget=3", "selecton: unknown key; did you mean selection? Allowed here: name, seed, storage, data,"),
+        ("selecton.budget=3", "selecton: unknown key; did you mean selection? Allowed here: name, seed, storage,"),
         ("selection.budgt=3", "selection.budgt: unknown key; did you mean budget? Allowed here: selector, budget,"),
         ("evaluation.tasks.0.limt=3", "evaluation.tasks.0.limt: unknown key; did you mean limit? Allowed here: name,"),
         ("data.zzz=3", "data.zzz: unknown key; Allowed here: path, hub_name"),
@@ -163,17 +165,17 @@ def test_a_selection_alone():
         ("evaluation.tasks=x", "evaluation.tasks='x': should be a valid list"),
         ("evaluation.tasks.0.metrics=[los]", "evaluation.tasks.0.metrics.0='los': should be 'loss', 'exact_match',"),
         ("proxy.max_steps=3", "proxy: give exactly one of epochs (now 2.0) and max_steps (now 3)"),
-        ("data.hub_name=a/b", "data: give exactly one of data.path (files) and data.hub_name (a Hugging Face data set)"),
+        ("data.hub_name=a/b", "data: give exactly one of data.path (files) and data.hub_name (a Hugging Face"),
         ("resources.num_workers=3", "recipe: proxy.global_batch_size=128 must be a multiple of"),
-        ("name=a/b", "name='a/b': String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'. Name of the run, of letters"),
+        ("name=a/b", "name='a/b': String should match pattern '^[A-Za-z0-9][A-Za-z0-9._-]*$'. Name of the run"),
         ("storage=${nope}", "recipe: storage: Interpolation key 'nope' not found"),
         ("data.path=[1", "override 'data.path=[1' cannot be applied: line 1, column 3: expected ',' or ']'"),
-        ("evaluation.tasks.2.limit=5", "override 'evaluation.tasks.2.limit=5' cannot be applied: evaluation.tasks[2]: list"),
-        ("evaluation.tasks.x.limit=5", "override 'evaluation.tasks.x.limit=5' cannot be applied: Index 'x' (str) is not"),
+        ("evaluation.tasks.2.limit=5", "override 'evaluation.tasks.2.limit=5' cannot be applied: evaluation.tasks[2]:"),
+        ("evaluation.tasks.x.limit=5", "override 'evaluation.tasks.x.limit=5' cannot be applied: Index 'x'"),
         ("seed", "override 'seed' must have the form key.path=value"),
         ("=3", "override '=3' must have the form key.path=value"),
         ("data..path=3", "override 'data..path=3' must have the form key.path=value"),
-        ("data.columns=&a [*a]", "override 'data.columns=&a [*a]' cannot be applied: it stands for more than 10,000 values"),
+        ("data.columns=&a [*a]", "override 'data.columns=&a [*a]' cannot be applied: it stands for more than 10,000"),
     ],
 )
 def test_each_mistake_is_one_line(refused, override, message):
@@ -219,13 +221,12 @@ def test_long_values_are_cut(refused):
         ("data: [a", "not a readable recipe: line 1, column 9: expected ',' or ']'"),
         ("a: b: c", "not a readable recipe: line 1, column 5: mapping values are not allowed here"),
         (b"\xff\xfe\x00", "not a readable recipe: 'utf-8' codec can't decode byte 0xff"),
-        ("[" * 5000, "not a readable recipe: nested too deeply"),
+        ("[" * 1500, "not a readable recipe: nested too deeply"),
         (GOOD + "data: {path: other.jsonl}\n", "not a readable recipe: line 9, column 1: found duplicate key data"),
     ],
 )
 def test_what_is_no_recipe(refused, text, message):
-    with pytest.raises(AssertionError if not message else InputError, match=message):
-        raise InputError(refused(text=text))
+    assert re.search(message, refused(text=text))
 
 
 def test_a_recipe_that_is_not_there(tmp_path):
@@ -253,7 +254,7 @@ def test_aliases_that_multiply_are_refused_at_once(refused):
     # Nine levels of nine aliases stand for 9^9, about 400 million values.
     letters = "abcdefghi"
     bomb = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
-        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in zip(letters, letters[1:], strict=False))
+        f"{new}: &{new} [{', '.join([f'*{old}'] * 9)}]\n" for old, new in itertools.pairwise(letters))
     started = time.monotonic()
     assert "stands for more than 10,000 values" in refused(text=bomb)
     assert time.monotonic() - started < 2
@@ -263,12 +264,10 @@ def test_a_value_that_holds_itself_is_refused(refused):
     assert "stands for more than 10,000 values" in refused(text="data: &a {path: *a}")
 
 
-@given(st.text(max_size=60))
+@settings(max_examples=200, deadline=None)
+@given(st.text(alphabet="ab1.-=:,'\"[]{}$&*!|>?%@# \n\\é", max_size=20))
 def test_any_override_is_taken_or_refused_in_words(text):
-    tree = {"name": "x", "data": {"path": "a"}, "proxy": {"model": {"path": "m"}, "epochs": 1},
-            "target": {"model": {"path": "m"}, "epochs": 1}}
-    assert parse_recipe(tree)
-    for override in (text, f"selection.budget={text}", f"selection.{text}=3"):
+    for override in (text, f"selection.budget={text}", f"selection.{text}=3", f"selection.controls.{text}=3"):
         try:
             parse_selection([override])
         except InputError as error:

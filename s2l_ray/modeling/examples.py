@@ -78,7 +78,8 @@ class ExampleMaker:
             assert raw.reason is not None
             return BadRow(raw.reason, raw.detail or "")
         if len(raw.raw) > self._data.max_row_chars:
-            return BadRow(Reason.TOO_LONG, f"{len(raw.raw):,} characters, data.max_row_chars={self._data.max_row_chars:,}")
+            bound = f"data.max_row_chars={self._data.max_row_chars:,}"
+            return BadRow(Reason.TOO_LONG, f"{len(raw.raw):,} characters, {bound}")
         try:
             conversation = to_conversation(raw.value, self._format, self._data.columns)
             pieces = self._tokenization.render(conversation)
@@ -110,7 +111,8 @@ class ExampleMaker:
         if not tokens.supervised[1:].any():  # the first token has nothing before it to be predicted from
             cut = tokens.full_length > self._data.max_length
             why = f"all of the response lies beyond data.max_length={self._data.max_length}" if cut else "no response"
-            return {**place, "reason": str(Reason.NO_SUPERVISED_TOKEN), "detail": f"{why} ({tokens.full_length} tokens)"}
+            detail = f"{why} ({tokens.full_length} tokens)"
+            return {**place, "reason": str(Reason.NO_SUPERVISED_TOKEN), "detail": detail}
         supervised = tokens.supervised.copy()
         supervised[0] = False
         return {

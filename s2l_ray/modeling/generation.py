@@ -18,7 +18,8 @@ def greedy_answers(
 ) -> list[str]:
     """Return the model's most likely continuation of each prompt (token ids), without special tokens.
 
-    Prompts are padded on the left, so every answer starts at the same column.
+    Prompts are padded on the left, so every answer starts at the same column. Sampling settings and penalties that
+    a model's generation_config brings are put out of force.
     """
     longest = max(len(prompt) for prompt in prompts)
     ids_BT = torch.full((len(prompts), longest), pad_token_id(tokenizer), dtype=torch.long)
@@ -28,7 +29,8 @@ def greedy_answers(
         mask_BT[row, longest - len(prompt) :] = 1
     output_BT = model.generate(
         input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), do_sample=False, num_beams=1,
-        temperature=None, top_p=None, top_k=None, max_new_tokens=max_new_tokens,
+        temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0,
+        max_new_tokens=max_new_tokens,
         eos_token_id=tokenizer.eos_token_id, pad_token_id=pad_token_id(tokenizer),
     )
     return tokenizer.batch_decode(output_BT[:, longest:], skip_special_tokens=True)

@@ -124,9 +124,9 @@ def _content(path: str, revision: str | None, files: tuple[str, ...], what: str)
         return folder_digest(folder, files)
     if path.startswith((".", "/", "~")):
         raise InputError(f"{what} folder {path!r} does not exist")
-    import httpx
     from huggingface_hub import HfApi
     from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import httpx  # of the version the hub client uses
 
     try:
         return f"{path}@{HfApi().model_info(path, revision=revision).sha}"

@@ -26,7 +26,10 @@ class Piece:
     ends_sequence: bool
     """Whether a supervised end-of-sequence token follows."""
     has_special_tokens: bool
-    """Whether the template wrote special tokens into the text; a user's own text never counts as one."""
+    """Whether the names of special tokens in the text mean those tokens, as a chat template's do.
+
+    In the other styles a user's own text never counts as one; in a chat's text the two cannot be told apart.
+    """
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,9 @@ class Tokenization:
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, style: PromptStyle, max_length: int) -> None:
         self._tokenizer, self._style, self._max_length = tokenizer, style, max_length
-        empty = tokenizer("")["input_ids"]
-        self._start = [i for i in empty[:1] if i == tokenizer.bos_token_id]  # only where the tokenizer adds it itself
+        # Beginning-of-sequence, only where the tokenizer adds it itself; a chat template writes its own.
+        empty = tokenizer("")["input_ids"] if style != "chat" else []
+        self._start = [i for i in empty[:1] if i == tokenizer.bos_token_id]
 
     def render(self, conversation: Conversation) -> list[Piece]:
         """Return the text of a conversation.
@@ -72,13 +76,11 @@ class Tokenization:
             [piece.text for piece in pieces], add_special_tokens=False, return_offsets_mapping=True,
             return_attention_mask=False, split_special_tokens=not pieces[0].has_special_tokens,
         )
-        eos = self._tokenizer.eos_token_id
         encoded = []
         for piece, ids, offsets in zip(pieces, out["input_ids"], out["offset_mapping"], strict=True):
             supervised = _mask(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), piece.spans)
-            if piece.ends_sequence and eos not in ids[-2:]:
-                ids, supervised = [*ids, eos], np.append(supervised, True)
-            encoded.append((ids, supervised))
+            end = [self._tokenizer.eos_token_id] if piece.ends_sequence else []
+            encoded.append(([*ids, *end], np.append(supervised, np.ones(len(end), dtype=bool))))
         return encoded
 
     def _join(self, parts: Sequence[tuple[list[int], np.ndarray]]) -> TokenizedExample:
@@ -91,41 +93,42 @@ def _mask(offsets_T2: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarra
     """Mark tokens that hold a character of a span.
 
     A token that begins in the prompt and ends in the response counts as the response's: otherwise the prompt
-    given to generation would hold the response's first characters.
+    given to generation would hold the response's first characters. Some tokenizers' offsets leave out blanks, so
+    that a token of blanks alone is empty and lies at their end.
     """
     supervised = np.zeros(len(offsets_T2), dtype=bool)
     for start, end in spans:
-        supervised |= (offsets_T2[:, 1] > start) & (offsets_T2[:, 0] < end)
+        supervised |= (offsets_T2[:, 1] > start) & ((offsets_T2[:, 0] < end) | (offsets_T2[:, 1] <= end))
     return supervised
 
 
 def _text_pieces(conversation: Conversation, style: PromptStyle) -> Iterable[Piece]:
     """Yield one piece for each exchange: everything said before an assistant turn, and that turn."""
-    system, asked = "", []
+    system, asked = [], []
     for turn in conversation.turns:
         if turn.role == "system":
-            system = turn.content
+            system.append(turn.content)
         elif turn.role == "user":
             asked.append(turn)
         else:
             prompt = _alpaca_prompt(system, asked) if style == "alpaca" else _plain_prompt(system, asked)
             text = prompt + turn.content
             yield Piece(text, ((len(prompt), len(text)),), ends_sequence=True, has_special_tokens=False)
-            system, asked = "", []
+            system, asked = [], []
 
 
-def _alpaca_prompt(system: str, asked: Sequence[Turn]) -> str:
-    """Return the Alpaca template as S2L uses it: no blank after "### Response:". A system turn replaces the preamble."""
+def _alpaca_prompt(system: Sequence[str], asked: Sequence[Turn]) -> str:
+    """Return the Alpaca template as S2L uses it: no blank after "### Response:". System turns replace the preamble."""
     instruction = "\n\n".join(turn.content for turn in asked)
     context = "\n\n".join(turn.context for turn in asked if turn.context)
-    preamble = system or (_ALPACA_WITH_INPUT if context else _ALPACA)
+    preamble = "\n\n".join(filter(None, system)) or (_ALPACA_WITH_INPUT if context else _ALPACA)
     given = f"\n\n### Input:\n{context}" if context else ""
     return f"{preamble}\n\n### Instruction:\n{instruction}{given}\n\n### Response:"
 
 
-def _plain_prompt(system: str, asked: Sequence[Turn]) -> str:
+def _plain_prompt(system: Sequence[str], asked: Sequence[Turn]) -> str:
     """Return the turns' own text; a line break parts it from the response unless it ends in white space."""
-    texts = [system, *(text for turn in asked for text in (turn.content, turn.context))]
+    texts = [*system, *(text for turn in asked for text in (turn.content, turn.context))]
     prompt = "\n".join(text for text in texts if text)
     return prompt if not prompt or prompt[-1].isspace() else prompt + "\n"
 
@@ -144,15 +147,17 @@ def _chat_piece(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) 
         for position, message in enumerate(messages):
             if message["role"] != "assistant":
                 continue
-            before = text_of(position, prompt=True) if position else ""
             after = text_of(position + 1, prompt=False)
+            # Templates cannot render nothing, so what precedes an opening answer is found by the answer itself.
+            before = text_of(position, prompt=True) if position else after.partition(message["content"].strip())[0]
             if not (whole.startswith(after) and after.startswith(before)):
                 raise BadRow(Reason.TEMPLATE_ERROR, "the chat template rewrites earlier turns, so the assistant's "
                              "tokens cannot be told apart; use data.prompt_style=alpaca")
             spans.append((len(before), len(after)))
     except (TemplateError, TypeError, KeyError) as error:
         raise BadRow(Reason.TEMPLATE_ERROR, f"the chat template refuses it: {error}") from error
-    return Piece(whole, tuple(spans), ends_sequence=True, has_special_tokens=True)
+    ends_itself = whole.rstrip().endswith(str(tokenizer.eos_token))
+    return Piece(whole, tuple(spans), ends_sequence=not ends_itself, has_special_tokens=True)
 
 
 def _content(turn: Turn) -> str:

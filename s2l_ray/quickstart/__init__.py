@@ -1,4 +1,4 @@
-"""The data and the small base models of `s2l-ray quickstart`: arithmetic word problems, made on the spot.
+"""The data and the small base models of `s2l quickstart`: arithmetic word problems, made on the spot.
 
 `problems.py` draws the candidate pool and the held-out problems from the skills in `skills.py`;
 `make_base.py` made the tokenizer and the two base models in `assets/`. Nothing is downloaded.

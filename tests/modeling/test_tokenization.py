@@ -286,8 +286,8 @@ def test_ids_are_those_of_the_whole_text_in_one_call(tokenizer, asked, answer):
         "Below is an instruction that describes a task. Write a response that appropriately completes the request."
         f"\n\n### Instruction:\n{asked}\n\n### Response:{answer}"
     )
-    if any(special in whole for special in tokenizer.all_special_tokens):
-        return
+    if re.search("<s>|<.endoftext.>", whole):
+        return  # in this one call they would become special tokens
     ids = tokenize(tokenizer, "alpaca", "u:" + asked, "a:" + answer).input_ids
     assert ids.tolist() == [*tokenizer(whole)["input_ids"], tokenizer.eos_token_id]
 

@@ -1,0 +1,85 @@
+"""Greedy answers in padded batches: .venv/bin/pytest tests/modeling/test_generation.py"""
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
+
+from s2l_ray.modeling.generation import greedy_answers
+
+VOCAB = 360  # the test tokenizer's: special tokens 0 to 3 (0 ends a sequence), bytes 4 to 259, merges from 260
+SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+         "vocab_size": VOCAB, "max_position_embeddings": 64}
+CONFIGS = {
+    "llama": LlamaConfig(**SIZES, num_key_value_heads=1),
+    "gpt_neox": GPTNeoXConfig(**SIZES),
+    "gpt2": GPT2Config(n_embd=32, n_layer=2, n_head=2, vocab_size=VOCAB, n_positions=64),
+}
+PROMPTS = [np.arange(4, 4 + length, dtype=np.int32) * 7 % 300 + 4 for length in (1, 3, 20, 9, 30)]
+
+
+@pytest.fixture(scope="module")
+def counting_model():
+    """Return a model whose most likely next token is the last one's id + 1."""
+    model = AutoModelForCausalLM.from_config(
+        LlamaConfig(hidden_size=VOCAB, num_hidden_layers=1, num_attention_heads=2, intermediate_size=4,
+                    vocab_size=VOCAB, max_position_embeddings=512), dtype=torch.float32)
+    with torch.no_grad():
+        layer = model.model.layers[0]
+        layer.self_attn.o_proj.weight.zero_()
+        layer.mlp.down_proj.weight.zero_()
+        model.model.embed_tokens.weight.copy_(torch.eye(VOCAB))
+        model.lm_head.weight.copy_(torch.eye(VOCAB).roll(1, dims=0))
+    return model.eval()
+
+
+def random_model(kind):
+    torch.manual_seed(3)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind], dtype=torch.float32).eval()
+    with torch.no_grad():
+        for weight in model.parameters():
+            if weight.ndim == 2:
+                weight.mul_(10.0)  # so that no two tokens are nearly equally likely
+    return model
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_a_padded_batch_gives_what_one_by_one_gives(tokenizer, kind):
+    model = random_model(kind)
+    together = greedy_answers(model, tokenizer, PROMPTS, 12)
+    assert together == [greedy_answers(model, tokenizer, [prompt], 12)[0] for prompt in PROMPTS]
+    assert len(set(together)) == len(PROMPTS)
+
+
+def test_the_answer_is_the_argmax_step_by_step(tokenizer):
+    model, ids = random_model("llama"), PROMPTS[2].tolist()
+    for _ in range(12):
+        ids.append(model(input_ids=torch.tensor([ids])).logits[0, -1].argmax().item())
+    expected = tokenizer.decode(ids[len(PROMPTS[2]) :], skip_special_tokens=True)
+    assert greedy_answers(model, tokenizer, [PROMPTS[2]], 12) == [expected]
+
+
+def test_max_new_tokens_are_counted_from_the_end_of_the_longest_prompt(counting_model, tokenizer):
+    prompts = [np.array([300]), np.array([7, 7, 7, 7, 320])]
+    answers = greedy_answers(counting_model, tokenizer, prompts, 5)
+    assert answers == tokenizer.batch_decode([[301, 302, 303, 304, 305], [321, 322, 323, 324, 325]])
+
+
+def test_an_answer_stops_at_end_of_sequence_while_others_go_on(counting_model, tokenizer):
+    # 357 is followed by 358, 359 and then 0 (the ids are counted in a circle), which ends the sequence.
+    answers = greedy_answers(counting_model, tokenizer, [np.array([357]), np.array([300])], 20)
+    assert answers == tokenizer.batch_decode([[358, 359], list(range(301, 321))])
+
+
+def test_special_tokens_are_left_out_of_the_answer(counting_model, tokenizer):
+    # 0 is followed by the special tokens 1, 2, 3 and then by the bytes "!", "\"" and "#" (4 to 6).
+    assert greedy_answers(counting_model, tokenizer, [np.array([0])], 6) == ['!"#']
+
+
+def test_generation_settings_saved_with_a_model_do_not_bend_greedy_answers(tokenizer):
+    model = random_model("llama")
+    plain = greedy_answers(model, tokenizer, PROMPTS, 12)
+    saved = model.generation_config
+    saved.do_sample, saved.temperature, saved.top_k, saved.top_p = True, 5.0, 40, 0.5
+    saved.repetition_penalty, saved.no_repeat_ngram_size = 5.0, 1
+    assert greedy_answers(model, tokenizer, PROMPTS, 12) == plain

@@ -1,0 +1,185 @@
+"""Example losses against the model's own, one by one: .venv/bin/pytest tests/modeling/test_losses.py"""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from transformers import (
+    AutoModelForCausalLM,
+    CohereConfig,
+    Gemma2Config,
+    GPT2Config,
+    GPTNeoXConfig,
+    GraniteConfig,
+    LlamaConfig,
+    Qwen2Config,
+)
+
+from s2l_ray.modeling.batching import IGNORED, Batch, collate
+from s2l_ray.modeling.losses import LossScorer
+
+VOCAB = 128
+SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
+         "vocab_size": VOCAB, "max_position_embeddings": 512}
+GROUPED = {**SIZES, "num_key_value_heads": 1}
+PLAIN_HEAD = {
+    "gpt_neox": GPTNeoXConfig(**SIZES),
+    "llama": LlamaConfig(**GROUPED),
+    "qwen2": Qwen2Config(**GROUPED),
+    "gpt2_tied": GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=VOCAB, n_positions=512),
+}
+OTHER_HEAD = {
+    "gemma2_capped": Gemma2Config(**GROUPED, head_dim=8, final_logit_softcapping=3.0, sliding_window=64),
+    "cohere_scaled": CohereConfig(**GROUPED, logit_scale=0.25),
+    "granite_scaled": GraniteConfig(**GROUPED, logits_scaling=4.0),
+}
+CONFIGS = {**PLAIN_HEAD, **OTHER_HEAD}
+
+
+@pytest.fixture(scope="module")
+def models():
+    """Return the random models, their weights enlarged so that predictions are far from uniform."""
+    made = {}
+    for name, config in CONFIGS.items():
+        torch.manual_seed(0)
+        made[name] = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+        with torch.no_grad():
+            for weight in made[name].parameters():
+                if weight.ndim == 2:
+                    weight.mul_(10.0)
+        made[name].eval()
+    return made
+
+
+def example(length, supervised, seed=0):
+    """Random ids, and a mask with these positions, or with the last so many."""
+    ids = np.random.default_rng(seed).integers(0, VOCAB, length).astype(np.int32)
+    mask = np.zeros(length, dtype=bool)
+    mask[supervised if isinstance(supervised, list) else slice(length - supervised, None)] = True
+    return ids, mask
+
+
+def batch_of(examples):
+    return collate([ids for ids, _ in examples], [mask for _, mask in examples], pad_id=0)
+
+
+@torch.no_grad()
+def own_loss(model, item):
+    """What the paper's authors record: the model's own loss of one example without padding."""
+    alone = batch_of([item])
+    return model(input_ids=alone.input_ids, labels=alone.labels).loss.item()
+
+
+MIXED = [
+    example(2, 1, seed=1),  # the shortest that has a loss
+    example(2, 2, seed=2),  # its first token is never predicted
+    example(3, [1], seed=3),  # one supervised token, not the last
+    example(17, 17, seed=4),  # all supervised
+    example(40, [5, 6, 7, 30, 31], seed=5),  # two answers of one conversation
+    example(200, 1, seed=6),
+    example(512, 300, seed=7),  # as long as the positions go
+]
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_losses_of_a_mixed_batch_are_the_model_s_own_one_by_one(models, kind):
+    scorer = LossScorer(models[kind])
+    losses = scorer.example_losses(batch_of(MIXED))
+    assert (losses.dtype, losses.shape) == (torch.float32, (len(MIXED),))
+    assert losses.tolist() == pytest.approx([own_loss(models[kind], item) for item in MIXED], abs=1e-5)
+    assert max(losses) - min(losses) > 0.1  # the models tell examples apart, so equality says something
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_an_example_s_loss_does_not_depend_on_its_neighbours(models, kind):
+    scorer = LossScorer(models[kind])
+    item = MIXED[4]
+    alone = scorer.example_losses(batch_of([item])).item()
+    for neighbours in (MIXED[:2], MIXED[3:4], MIXED[6:], [item, item]):
+        together = scorer.example_losses(batch_of([*neighbours, item]))
+        assert together[-1].item() == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_the_first_batch_does_not_decide_what_later_ones_give(models, kind):
+    # Whether the head is a plain projection is found out on the first batch, here of two tokens.
+    scorer = LossScorer(models[kind])
+    for item in (MIXED[0], MIXED[6], MIXED[3]):
+        assert scorer.example_losses(batch_of([item])).item() == pytest.approx(own_loss(models[kind], item), abs=1e-5)
+
+
+@given(st.lists(st.tuples(st.integers(2, 60), st.integers(0, 2**60 - 1), st.integers(0, 99)), min_size=1, max_size=6))
+@settings(max_examples=25, deadline=None)
+def test_any_masks_and_lengths_give_the_model_s_own_losses(models, rows):
+    # The bits of the second number are the mask; the last token is supervised in any case.
+    items = [
+        example(length, [i for i in range(length) if bits >> i & 1] + [length - 1], seed) for length, bits, seed in rows
+    ]
+    losses = LossScorer(models["gpt_neox"]).example_losses(batch_of(items))
+    assert losses.tolist() == pytest.approx([own_loss(models["gpt_neox"], item) for item in items], abs=1e-5)
+
+
+def test_the_loss_of_a_model_whose_probabilities_are_known():
+    # Zero weights give equal logits, so each of 128 tokens costs ln 128 = 4.852030 nats, whatever the mask.
+    model = AutoModelForCausalLM.from_config(PLAIN_HEAD["llama"], dtype=torch.float32)
+    for weight in model.parameters():
+        nn.init.zeros_(weight)
+    losses = LossScorer(model).example_losses(batch_of(MIXED))
+    assert losses.tolist() == pytest.approx([4.852030] * len(MIXED), abs=1e-5)
+
+
+def test_blocks_of_the_head_give_what_one_block_gives():
+    # 50,304 tokens of 4 bytes leave 129 positions in a block of 26 MB: 299 predictions take three.
+    sizes = {**SIZES, "hidden_size": 8, "vocab_size": 50_304}
+    model = AutoModelForCausalLM.from_config(GPTNeoXConfig(**sizes), dtype=torch.float32).eval()
+    item = example(300, 300)
+    assert LossScorer(model).example_losses(batch_of([item])).item() == pytest.approx(own_loss(model, item), abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", PLAIN_HEAD)
+def test_a_plain_head_runs_on_the_supervised_positions_only(models, kind):
+    scorer, seen = LossScorer(models[kind]), []
+    scorer.example_losses(batch_of(MIXED[:1]))
+    hook = models[kind].get_output_embeddings().register_forward_hook(lambda head, args, out: seen.append(out.shape))
+    scorer.example_losses(batch_of(MIXED))
+    hook.remove()
+    # Predicted tokens of MIXED: 1 + 1 + 1 + 16 + 5 + 1 + 300 = 325, of 7 x 512 positions.
+    assert seen == [(325, VOCAB)]
+
+
+def test_dropout_is_off_and_no_gradient_is_kept():
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(GPT2Config(n_embd=16, n_layer=1, n_head=2, vocab_size=VOCAB)).train()
+    scorer = LossScorer(model)
+    first, second = (scorer.example_losses(batch_of(MIXED[:4])) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not first.requires_grad
+
+
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_bf16_is_close_to_fp32(kind):
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind], dtype=torch.float32)
+    exact, rough = (LossScorer(model, precision).example_losses(batch_of(MIXED)) for precision in ("fp32", "bf16"))
+    assert rough.dtype == torch.float32
+    assert rough.tolist() == pytest.approx(exact.tolist(), abs=0.05)
+    assert not torch.equal(rough, exact)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2_capped"])
+@pytest.mark.parametrize("supervised", [[], [0]])
+def test_an_example_without_a_supervised_token_is_an_error_of_ours(models, kind, supervised):
+    # The first token is predicted from nothing, so a mask of it alone is empty too.
+    batch = batch_of([MIXED[3], example(5, supervised)])
+    with pytest.raises(AssertionError, match="without a supervised token"):
+        LossScorer(models[kind]).example_losses(batch)
+
+
+def test_padding_ids_do_not_matter(models):
+    scorer = LossScorer(models["gpt2_tied"])
+    batch = batch_of(MIXED)
+    filled = Batch(torch.where(batch.attention_mask == 1, batch.input_ids, 99), batch.attention_mask, batch.labels)
+    assert (filled.labels == IGNORED).sum() == (batch.labels == IGNORED).sum()
+    torch.testing.assert_close(scorer.example_losses(filled), scorer.example_losses(batch), atol=1e-6, rtol=0)
