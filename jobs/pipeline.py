@@ -11,9 +11,9 @@ from pathlib import Path
 # `python jobs/pipeline.py` puts jobs/ first on the path; the package lies beside it in the working directory.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from s2l_ray.cli import main  # noqa: E402
+from s2l_ray.cli import main
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:  # noqa: PLR2004
+    if len(sys.argv) < 2:
         sys.exit(__doc__)
     main(["run", *sys.argv[1:]])

@@ -11,7 +11,7 @@ from s2l_ray.config import DataConfig, ModelConfig, Recipe, SelectionConfig, Tas
 from s2l_ray.errors import InputError
 from s2l_ray.execution.cluster import ray_session
 from s2l_ray.modeling.models import fresh_config, load_tokenizer
-from s2l_ray.modeling.training import plan_training
+from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.progress import clock, note
 from s2l_ray.selectors import find_selector
 from s2l_ray.selectors.interface import resolve_budget
@@ -77,12 +77,13 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     pool = plan_prepare(storage, recipe.data, recipe.proxy.model, recipe.seed)
     _check_pool(recipe, min(sum(s.num_rows for s in pool.scans), recipe.data.limit or 2**63))
     target_pool = plan_prepare(storage, recipe.data, recipe.target.model, recipe.seed)
-    tasks = [Task(config, _plan_task(storage, recipe, config)) for config in recipe.evaluation.tasks]
+    task_plans = [_plan_task(storage, recipe, config) for config in recipe.evaluation.tasks]
+    tasks = [Task(c, plan.artifact) for c, plan in zip(recipe.evaluation.tasks, task_plans, strict=True)]
     needs_proxy = until in ("proxy", "trajectories") or any("trajectories" in s.requires for s in selectors)
     steps = [
-        *_prepare_steps(recipe, pool, target_pool, tasks),
+        *_prepare_steps(recipe, pool, target_pool, task_plans),
         *(_proxy_steps(recipe, pool.artifact) if needs_proxy else []),
-        *_arm_steps(recipe, pool.artifact, target_pool.artifact, _artifacts(tasks)),
+        *_arm_steps(recipe, pool.artifact, target_pool.artifact, tasks),
     ]
     wanted = STAGES[: STAGES.index(until) + 1]
     return Line(recipe, storage, tuple(step for step in steps if step.artifact.stage in wanted), pool)
@@ -115,11 +116,9 @@ def _plan_task(storage: Storage, recipe: Recipe, task: TaskConfig) -> PreparePla
     return plan_prepare(storage, data, recipe.target.model, recipe.seed)
 
 
-def _artifacts(tasks: Sequence[Task]) -> list[Task]:
-    return [Task(task.config, task.examples.artifact) for task in tasks]
-
-
-def _prepare_steps(recipe: Recipe, pool: PreparePlan, target_pool: PreparePlan, tasks: Sequence[Any]) -> list[Step]:
+def _prepare_steps(
+    recipe: Recipe, pool: PreparePlan, target_pool: PreparePlan, task_plans: Sequence[PreparePlan]
+) -> list[Step]:
     def step(label: str, plan: PreparePlan) -> Step:
         return Step(label, plan.artifact, lambda: run_prepare(plan, recipe.resources))
 
@@ -131,7 +130,8 @@ def _prepare_steps(recipe: Recipe, pool: PreparePlan, target_pool: PreparePlan, 
     steps = [Step("prepare", pool.artifact, pool_step)]
     if target_pool.artifact.fingerprint != pool.artifact.fingerprint:  # target and proxy have different tokenizers
         steps.append(step("prepare for target", target_pool))
-    return steps + [step(f"prepare task {task.config.name}", task.examples) for task in tasks]
+    named = zip(recipe.evaluation.tasks, task_plans, strict=True)
+    return steps + [step(f"prepare task {task.name}", plan) for task, plan in named]
 
 
 def _proxy_steps(recipe: Recipe, pool: Artifact) -> list[Step]:

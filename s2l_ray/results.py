@@ -71,9 +71,9 @@ def _differences(line: Line, manifests: dict[str, Any]) -> list[dict[str, Any]]:
     for control in recipe.selection.controls:
         pair = [_predictions(line.step(label).artifact) for label in (ours, f"evaluate {control}")]
         for task in recipe.evaluation.tasks:
-            tables = [table.filter(pc.equal(table["task"], task.name)) for table in pair]
+            mine, control_rows = (table.filter(pc.equal(table["task"], task.name)) for table in pair)
             for metric in (m for m in task.metrics if m != "bleu"):
-                gap = difference(metric, *tables, np.random.default_rng(recipe.seed))
+                gap = difference(metric, mine, control_rows, np.random.default_rng(recipe.seed))
                 found.append({"control": control, "task": task.name, "metric": metric, **gap.to_dict()})
     return found
 

@@ -89,8 +89,9 @@ def losses_matrix(table: pa.Table) -> np.ndarray:
     losses_NC = values.reshape(num_rows, -1)
     bad = np.flatnonzero(~np.isfinite(losses_NC).all(axis=1))
     if len(bad):
-        ids = table["example_id"].take(bad[:5].tolist()).to_pylist() if "example_id" in table.column_names else bad[:5]
-        raise InputError(f"{len(bad)} rows have a NaN or infinite loss, for example {list(ids)}; remove them first")
+        first = bad[:5].tolist()
+        ids = table["example_id"].take(first).to_pylist() if "example_id" in table.column_names else first
+        raise InputError(f"{len(bad)} rows have a NaN or infinite loss, for example {ids}; remove them first")
     return losses_NC
 
 

@@ -138,7 +138,7 @@ def test_a_selection_alone():
         parse_selection(["data.path=x"])
     with pytest.raises(InputError, match=r"selection.budgt: unknown key; did you mean budget\?"):
         parse_selection(["selection.budgt=3"])
-    with pytest.raises(InputError, match="recipe: selection.selector: Interpolation key 'nope' not found"):
+    with pytest.raises(InputError, match=r"recipe: selection.selector: Interpolation key 'nope' not found"):
         parse_selection(["selection.selector=${nope}"])
 
 

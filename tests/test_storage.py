@@ -84,22 +84,22 @@ def test_many_may_open_at_once(uri):
 
 def test_another_schema_version_is_refused(storage):
     storage.write_json("s2l-storage.json", {"schema_version": 99})
-    with pytest.raises(InputError, match=rf"holds schema version 99, this program writes {SCHEMA_VERSION}: set storage="):
+    with pytest.raises(InputError, match=f"schema version 99, this program writes {SCHEMA_VERSION}: set storage="):
         Storage.open(storage.uri)
 
 
 def test_a_place_that_cannot_be_written_is_refused_with_the_remedy(tmp_path):
     (tmp_path / "file").write_text("x")
-    with pytest.raises(InputError, match="cannot be written: .*Set storage= to a place you own"):
+    with pytest.raises(InputError, match=r"cannot be written: .*Set storage= to a place you own"):
         Storage.open(str(tmp_path / "file" / "below"))
 
 
 def test_a_bucket_that_is_not_there_is_refused_with_the_remedy(s3_server):
-    with pytest.raises(InputError, match="cannot be written: .*Set storage= to a place you own"):
+    with pytest.raises(InputError, match=r"cannot be written: .*Set storage= to a place you own"):
         Storage.open(f"s3://nobody-has-this/x?endpoint_override={s3_server}&scheme=http")
 
 
-@pytest.mark.parametrize("bad", ["nonsense://x/y", "s3://", "file://host with space/x"])
+@pytest.mark.parametrize("bad", ["nonsense://x/y", "file://host with space/x"])
 def test_bad_uris(bad):
     with pytest.raises(InputError, match="is not a usable path or storage URI"):
         resolve(bad)
@@ -265,8 +265,8 @@ def test_a_storage_pickles_as_its_uri_and_works_elsewhere(storage):
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.lists(st.tuples(st.text(max_size=5), st.none() | st.floats(width=32), st.lists(st.integers(0, 99))), min_size=1),
-       st.data())
+@given(st.lists(st.tuples(st.text(max_size=5), st.none() | st.floats(width=32), st.lists(st.integers(0, 99))),
+                min_size=1), st.data())
 def test_equal_tables_give_equal_bytes_however_they_are_chunked(tmp_path_factory, rows, data):
     names, losses, tokens = zip(*rows, strict=True)
     table = pa.table({"id": names, "loss": pa.array(losses, pa.float32()),

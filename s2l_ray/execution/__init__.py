@@ -1,6 +1,8 @@
 """How Ray runs a function: the lowest layer that imports Ray.
 
-cluster   join a Ray cluster or start one on this machine, and check that it can do the work
-work      run units of work on a pool of actors through Ray Data
-training  run one supervised fine-tuning with Ray Train
+cluster       join a Ray cluster or start one on this machine, and check that it can do the work
+datasets      prepared examples as Ray Data
+work          run units of work on a pool of actors through Ray Data
+training      run one supervised fine-tuning with Ray Train
+train_worker  what each worker of it does
 """

@@ -7,6 +7,7 @@ import signal
 import threading
 import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -34,7 +35,7 @@ def ray_session(resources: ResourcesConfig, storage: Storage) -> Iterator[None]:
         return
     address = resources.ray_address or os.environ.get("RAY_ADDRESS")
     # Workers' prints would mix with ours; Ray keeps them in its session folder, and errors reach us as exceptions.
-    options = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
+    options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     try:
         if address:
             ray.init(address=address, **options)
@@ -54,7 +55,7 @@ def ray_session(resources: ResourcesConfig, storage: Storage) -> Iterator[None]:
         ray.shutdown()
 
 
-def _start_local(resources: ResourcesConfig, options: dict[str, object]) -> None:
+def _start_local(resources: ResourcesConfig, options: dict[str, Any]) -> None:
     """Start a cluster with enough logical CPUs for the training workers, however few cores there are."""
     cpus = max(os.cpu_count() or 1, resources.num_workers * resources.cpus_per_worker)
     # Ray's default of 30 % of memory for objects is more than a laptop wants to give; /dev/shm bounds it anyway.

@@ -2,39 +2,19 @@
 
 import contextlib
 import os
-import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 import ray
 import ray.data
-import ray.train
-from ray.train import Checkpoint, CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
-from transformers import PreTrainedModel, TrainerCallback
 
-from s2l_ray.config import ResourcesConfig, TargetConfig, TrainingConfig
+from s2l_ray.config import ResourcesConfig, TrainingConfig
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.batching import ExampleTable
-from s2l_ray.modeling.memory import keep_freed_memory
-from s2l_ray.modeling.models import load_model, load_tokenizer, pad_token_id, save_weights
-from s2l_ray.modeling.training import (
-    Collator,
-    PointCallback,
-    ProgressCallback,
-    TrainingPlan,
-    TrajectoryPoint,
-    build_trainer,
-    disable_deepspeed_compiler,
-    training_arguments,
-)
+from s2l_ray.modeling.schedule import TrainingPlan
 from s2l_ray.progress import task
 from s2l_ray.storage import Storage
 
@@ -71,7 +51,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     os.environ[_START_TIMEOUT] = str(resources.wait_timeout_s)
     board = _Board.options(num_cpus=0).remote()  # type: ignore[attr-defined]
     trainer = TorchTrainer(
-        _train_fn_per_worker,
+        _train_fn_per_worker,  # type: ignore[arg-type]
         train_loop_config={"run": run, "board": board},
         torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
@@ -79,11 +59,13 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
             use_gpu=resources.use_gpu,
             resources_per_worker={"CPU": resources.cpus_per_worker, **({"GPU": 1} if resources.use_gpu else {})},
         ),
-        run_config=RunConfig(
+        run_config=RunConfig(  # type: ignore[call-arg]
             name="resume",
             storage_path=run.storage.path(run.folder),
             storage_filesystem=run.storage.filesystem,
-            failure_config=FailureConfig(max_failures=resources.max_failures, controller_failure_limit=0),
+            failure_config=FailureConfig(  # type: ignore[call-arg]
+                max_failures=resources.max_failures, controller_failure_limit=0
+            ),
             checkpoint_config=CheckpointConfig(num_to_keep=1),
             worker_runtime_env={"env_vars": environment},
         ),
@@ -93,7 +75,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     )
     with _watch(run, board):
         result = trainer.fit()
-    outcome = result.return_value
+    outcome = result.return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
     if "input_error" in outcome:
         raise InputError(outcome["input_error"])
@@ -102,74 +84,13 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
 
 
 def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
+    # Imported here: Ray's controller and data actors load this module too, and need not wait for torch.
+    from s2l_ray.execution.train_worker import fine_tune
+
     try:
-        return _train(loop_config["run"], loop_config["board"])
+        return fine_tune(loop_config["run"], loop_config["board"])
     except InputError as error:  # the user's to mend: raised here, Ray Train would start the workers again
         return {"input_error": str(error)}
-
-
-def _train(run: TrainingRun, board: Any) -> dict[str, Any]:
-    import torch
-
-    keep_freed_memory()
-    torch.set_num_threads(run.cpus_per_worker)
-    deepspeed = isinstance(run.config, TargetConfig)
-    if deepspeed and not run.use_gpu:
-        disable_deepspeed_compiler()
-    examples = _examples_of(ray.train.get_dataset_shard("train"))
-    tokenizer = load_tokenizer(run.config.model)
-    with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
-        arguments = training_arguments(
-            run.config, run.plan, output_dir=Path(scratch), seed=run.seed, use_gpu=run.use_gpu
-        )
-        model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
-        collator = Collator(pad_token_id(tokenizer))
-        callbacks: list[TrainerCallback] = [
-            PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
-            ProgressCallback(lambda step, facts: board.tell.remote(step, facts), collator),
-            _ReportCheckpoint(),
-        ]
-        trainer = build_trainer(model, arguments, examples, collator, callbacks)
-        resume = ray.train.get_checkpoint()
-        if resume is None:
-            trainer.train()
-        else:
-            with resume.as_directory() as folder:
-                trainer.train(resume_from_checkpoint=folder)
-        finished = Path(scratch) / "finished"
-        trainer.save_model(str(finished))  # collective under ZeRO-3; rank 0 writes
-        if trainer.is_world_process_zero():
-            (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest has the config
-            tokenizer.save_pretrained(finished)
-            run.storage.upload_folder(finished, f"{run.folder}/model")
-    return {"history": trainer.state.log_history}
-
-
-def _examples_of(shard: "ray.data.DataIterator") -> ExampleTable:
-    """Return the training examples, ordered by id so that shuffling depends on the seed alone.
-
-    Whole blocks come as Arrow tables that share the node's object store: nothing is copied per worker.
-    """
-    blocks = list(shard.iter_batches(batch_size=None, batch_format="pyarrow"))
-    table = pa.concat_tables(blocks)
-    order = pc.sort_indices(table["example_id"])
-    return ExampleTable(table, np.asarray(order))
-
-
-def _upload_point(run: TrainingRun, model: PreTrainedModel, point: TrajectoryPoint) -> None:
-    with tempfile.TemporaryDirectory(prefix="s2l-point-") as scratch:
-        save_weights(model, Path(scratch))
-        run.storage.upload_folder(Path(scratch), f"{run.folder}/{point.folder}")
-
-
-class _ReportCheckpoint(TrainerCallback):
-    """Hands each resume checkpoint to Ray Train; every rank brings the files it wrote, Ray merges them."""
-
-    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        folder.mkdir(exist_ok=True)
-        ray.train.report({"step": state.global_step}, checkpoint=Checkpoint.from_directory(str(folder)))
-        shutil.rmtree(folder)
 
 
 @ray.remote

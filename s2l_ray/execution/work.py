@@ -82,17 +82,18 @@ def run_units(
     size = _pool_size(resources, len(units), on_gpu)
     # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
     blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
-    dataset = ray.data.from_arrow(blocks)
+    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
     if actors or on_gpu:
-        pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
+        actor_pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
         keywords = {"worker": worker, "arguments": dict(arguments)}
         dataset = dataset.map_batches(
-            _UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=1 if on_gpu else None, **shape
+            _UnitRunner, fn_constructor_kwargs=keywords, compute=actor_pool, num_gpus=1 if on_gpu else None, **shape
         )
     else:
         keywords = {"worker": worker, "arguments": dict(arguments), "key": uuid.uuid4().hex}
-        dataset = dataset.map_batches(_run_in_task, fn_kwargs=keywords, compute=TaskPoolStrategy(size), **shape)
+        tasks = TaskPoolStrategy(size)
+        dataset = dataset.map_batches(_run_in_task, fn_kwargs=keywords, compute=tasks, **shape)  # type: ignore[arg-type]
     rows: list[dict[str, Any]] = []
     with task(name, len(units), unit_name) as progress:
         for row in dataset.iter_rows():

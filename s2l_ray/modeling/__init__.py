@@ -7,5 +7,6 @@ batching      token-bounded batches of examples of like length, and their paddin
 losses        mean negative log-likelihood of each example
 generation    greedy answers
 memory        how this process takes memory from the system
+schedule      steps and trajectory points of a training
 training      supervised fine-tuning with transformers.Trainer
 """

@@ -27,7 +27,7 @@ def greedy_answers(
     for row, prompt in enumerate(prompts):
         ids_BT[row, longest - len(prompt) :] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
         mask_BT[row, longest - len(prompt) :] = 1
-    output_BT = model.generate(
+    output_BT = model.generate(  # type: ignore[operator]
         input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), do_sample=False, num_beams=1,
         temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0,
         max_new_tokens=max_new_tokens,

@@ -79,7 +79,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             os.path.expanduser(path), revision=revision, trust_remote_code=config.trust_remote_code, use_fast=True
         )
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(_refusal("tokenizer", path, error)) from error
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {path!r} has no fast (tokenizer.json) form, which character offsets need")

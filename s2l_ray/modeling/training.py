@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,59 +10,9 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from s2l_ray.config import TargetConfig, TrainingConfig, TrajectoryConfig
-from s2l_ray.errors import InputError
+from s2l_ray.config import TargetConfig, TrainingConfig
 from s2l_ray.modeling.batching import IGNORED, ExampleTable, collate
-
-
-@dataclass(frozen=True)
-class TrajectoryPoint:
-    """One recorded state of the proxy: its optimizer step and the fraction of training done by then."""
-
-    step: int
-    fraction: float
-
-    @property
-    def folder(self) -> str:
-        """Return the folder of its weights; zero-padded so that names sort by time."""
-        return f"point-{self.step:08d}"
-
-
-@dataclass(frozen=True)
-class TrainingPlan:
-    """How long a training runs and where it is recorded."""
-
-    total_steps: int
-    accumulation_steps: int
-    """Micro-batches of one worker in one optimizer step."""
-    points: tuple[TrajectoryPoint, ...]
-
-
-def plan_training(
-    config: TrainingConfig, num_examples: int, num_workers: int, trajectory: TrajectoryConfig | None = None
-) -> TrainingPlan:
-    """Work out steps and trajectory points; the same for any number of workers.
-
-    Raises
-    ------
-    InputError
-        There are fewer optimizer steps than trajectory points.
-    """
-    steps_per_epoch = math.ceil(num_examples / config.global_batch_size)
-    total = config.max_steps or math.ceil(steps_per_epoch * (config.epochs or 0))
-    accumulation = config.global_batch_size // (config.micro_batch_size * num_workers)
-    if trajectory is None:
-        return TrainingPlan(total, accumulation, ())
-    if trajectory.num_points > total:
-        raise InputError(
-            f"trajectory.num_points={trajectory.num_points} exceeds the proxy's {total} optimizer steps "
-            f"({num_examples} examples, global_batch_size {config.global_batch_size}): train longer or record fewer"
-        )
-    fractions = [i / trajectory.num_points for i in range(1, trajectory.num_points + 1)]
-    points = [TrajectoryPoint(round(total * fraction), fraction) for fraction in fractions]
-    if trajectory.include_initial:
-        points.insert(0, TrajectoryPoint(0, 0.0))
-    return TrainingPlan(total, accumulation, tuple(points))
+from s2l_ray.modeling.schedule import TrainingPlan, TrajectoryPoint
 
 
 class Collator:
@@ -117,7 +66,8 @@ class ProgressCallback(TrainerCallback):
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         now = time.monotonic()
-        if state.is_world_process_zero and (now - self._last >= self._interval_s or state.global_step == state.max_steps):
+        due = now - self._last >= self._interval_s or state.global_step == state.max_steps
+        if due and state.is_world_process_zero:
             self._last = now
             seconds = max(now - self._start, 1e-9)
             self._facts["tokens/s"] = self._collator.num_tokens * args.world_size / seconds
@@ -195,7 +145,7 @@ class SupervisedTrainer(Trainer):
     by a hook on its input, so DDP and DeepSpeed see an ordinary forward pass.
     """
 
-    _positions: tuple[torch.Tensor, torch.Tensor] | None = None
+    _positions: tuple[torch.Tensor, ...] | None = None
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments, compute_loss_func=self._sum_of_token_losses)
@@ -207,7 +157,7 @@ class SupervisedTrainer(Trainer):
         self._positions = torch.nonzero(supervised_BT, as_tuple=True)
         return super().compute_loss(model, inputs, *args, **kwargs)
 
-    def _sum_of_token_losses(self, outputs: Any, labels_BT: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
+    def _sum_of_token_losses(self, outputs: Any, labels_BT: Any, num_items_in_batch: Any = None) -> torch.Tensor:
         assert self._positions is not None and num_items_in_batch is not None
         rows, columns = self._positions
         logits_PV = outputs["logits"] if isinstance(outputs, dict) else outputs[0]

@@ -44,7 +44,8 @@ def cluster_rows(
     if not 1 <= num_clusters <= num_rows:
         raise InputError(f"num_clusters={num_clusters} must be between 1 and the number of examples, {num_rows}")
     fitted = np.ascontiguousarray(_sample(rows_NC, max(fit_rows, num_clusters), rng), dtype=np.float32)
-    model = KMeans(num_clusters, n_init=1, max_iter=iterations, algorithm="lloyd", random_state=int(rng.integers(2**31)))
+    state = int(rng.integers(2**31))
+    model = KMeans(num_clusters, n_init=1, max_iter=iterations, algorithm="lloyd", random_state=state)
     # One thread: with more, partial sums are added in another order and the last bits depend on the machine.
     with threadpool_limits(limits=1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: documented above

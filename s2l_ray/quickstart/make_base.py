@@ -55,7 +55,7 @@ def main() -> None:
     ):
         model = new_model(tokenizer, hidden_size, num_layers)
         pretrain(model, tokens, num_steps=num_steps, learning_rate=learning_rate, rng=rng, name=name)
-        model.to(torch.float16).save_pretrained(ASSETS / name)
+        model.half().save_pretrained(ASSETS / name)
         tokenizer.save_pretrained(ASSETS / name)
 
 

@@ -48,6 +48,7 @@ class S2L:
         for index in np.argsort([len(members) for _, members in strata], kind="stable"):
             source, members = strata[index]
             part = _sample_clusters(rows_NC[members], int(quotas[index]), config, rng)
+            assert part.clusters_B is not None and part.scores_B is not None
             parts.append((members[part.positions_B], part.clusters_B + first_cluster, part.scores_B))
             facts += [{"source": source, **c, "cluster": c["cluster"] + first_cluster} for c in part.facts["clusters"]]
             first_cluster += len(part.facts["clusters"])

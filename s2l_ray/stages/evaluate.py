@@ -122,10 +122,10 @@ class _UnitEvaluator:
             with model.storage.local_folder(model.file("model")) as folder:
                 config = ModelConfig(path=str(folder))
                 self._tokenizer = load_tokenizer(config)
-                self._model = load_model(config, vocab_size=0, seed=seed).to(device)
+                self._model = load_model(config, vocab_size=0, seed=seed).to(device)  # type: ignore[arg-type]
         else:
             self._tokenizer = load_tokenizer(model)
-            self._model = load_model(model, vocab_size=len(self._tokenizer), seed=seed).to(device)
+            self._model = load_model(model, vocab_size=len(self._tokenizer), seed=seed).to(device)  # type: ignore[arg-type]
         self._scorer = LossScorer(self._model)
 
     def run(self, unit: dict[str, Any]) -> Mapping[str, Any]:
@@ -153,7 +153,8 @@ class _UnitEvaluator:
 
     def _answers(self, table: pa.Table, originals: pa.Table, task: TaskConfig) -> dict[str, Any]:
         """Generate an answer to the prompt before each row's last supervised stretch, and judge it."""
-        prompts, references = zip(*(self._split(row) for row in ExampleTable(table)), strict=True)
+        rows = ExampleTable(table)
+        prompts, references = zip(*(self._split(rows[i]) for i in range(len(rows))), strict=True)
         predictions: list[str] = []
         for start in range(0, len(prompts), self._batch_size):
             batch = prompts[start : start + self._batch_size]
@@ -162,7 +163,7 @@ class _UnitEvaluator:
         judged: dict[str, Any] = {"prediction": predictions, "reference": references, "answer": answers}
         if "exact_match" in task.metrics:
             pairs = zip(predictions, answers, strict=True)
-            judged["exact_match"] = [float(answer is not None and response_is_correct(p, answer)) for p, answer in pairs]
+            judged["exact_match"] = [float(a is not None and response_is_correct(p, a)) for p, a in pairs]
         if "rouge_l" in task.metrics:
             judged["rouge_l"] = [rouge_l(p, r) for p, r in zip(predictions, references, strict=True)]
         return judged
@@ -173,7 +174,7 @@ class _UnitEvaluator:
         last = int(np.flatnonzero(supervised)[-1])
         before = np.flatnonzero(~supervised[: last + 1])
         start = int(before[-1]) + 1 if len(before) else 1
-        return ids[:start], self._tokenizer.decode(ids[start : last + 1], skip_special_tokens=True)
+        return ids[:start], str(self._tokenizer.decode(ids[start : last + 1], skip_special_tokens=True))
 
 
 def _gold(row: Mapping[str, Any], reference: str, task: TaskConfig) -> str | None:

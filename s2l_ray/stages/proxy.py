@@ -8,7 +8,7 @@ from s2l_ray.config import ProxyConfig, ResourcesConfig, TrajectoryConfig
 from s2l_ray.execution.datasets import read_examples
 from s2l_ray.execution.training import TrainingRun, train
 from s2l_ray.modeling.models import model_identity, tokenizer_identity
-from s2l_ray.modeling.training import TrajectoryPoint, plan_training
+from s2l_ray.modeling.schedule import plan_training
 
 
 def proxy_artifact(examples: Artifact, config: ProxyConfig, trajectory: TrajectoryConfig, seed: int) -> Artifact:
@@ -51,8 +51,3 @@ def run_proxy(
         "history": result["history"],
     }
     return artifact.publish(facts, started)
-
-
-def points_of(manifest: dict[str, Any]) -> list[TrajectoryPoint]:
-    """Return the trajectory points of a finished proxy, oldest first."""
-    return [TrajectoryPoint(**point) for point in manifest["points"]]

@@ -17,7 +17,7 @@ from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.losses import LossScorer
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.models import load_model, parameter_count
-from s2l_ray.modeling.training import TrajectoryPoint
+from s2l_ray.modeling.schedule import TrajectoryPoint
 from s2l_ray.tables import metadata_of, trajectories_schema, with_metadata
 
 _MEMORY_SHARE = 0.5  # of what is free, for all models of all scoring processes of one node
@@ -126,8 +126,9 @@ class _ShardScorer:
         if len(bad):
             row, column = bad[0].tolist()
             raise RuntimeError(
-                f"{shard}: the loss of example {table['example_id'][row].as_py()!r} at step {self._points[column].step} "
-                f"is {losses_NC[row, column]}: the proxy diverged (lower proxy.learning_rate)"
+                f"{shard}: the loss of example {table['example_id'][row].as_py()!r} at step "
+                f"{self._points[column].step} is {losses_NC[row, column]}: the proxy diverged, "
+                "lower proxy.learning_rate"
             )
 
     def _scorers(self, first: int) -> list[LossScorer]:
@@ -140,7 +141,7 @@ class _ShardScorer:
     def _load(self, point: TrajectoryPoint) -> LossScorer:
         with self._proxy.storage.local_folder(self._proxy.file(point.folder)) as folder:
             model = load_model(ModelConfig(path=str(folder)), vocab_size=0, seed=0)
-        return LossScorer(model.to(self._device), self._config.precision)
+        return LossScorer(model.to(self._device), self._config.precision)  # type: ignore[arg-type]
 
     def _models_that_fit(self) -> int:
         with self._proxy.storage.local_folder(self._proxy.file(self._points[-1].folder)) as folder:

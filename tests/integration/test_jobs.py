@@ -78,7 +78,7 @@ def wait_for_jobs(address, environment):
 
 
 @pytest.mark.timeout(420)
-def test_a_submitted_job_runs_the_line_and_ends_with_its_results(loopback_cluster, small_recipe, word_problems, tmp_path):
+def test_a_submitted_job_runs_the_line_to_its_results(loopback_cluster, small_recipe, word_problems, tmp_path):
     recipe = recipe_file(small_recipe, word_problems, tmp_path,
                          **{"selection.controls": [], "resources.num_workers": 1})
     done = subprocess.run(

@@ -29,7 +29,7 @@ def byte_pair_backend(trim_offsets: bool = False) -> Tokenizer:
 
 @pytest.fixture(scope="session")
 def new_tokenizer():
-    """Return a maker of tokenizers: `new_tokenizer(trim_offsets=False, adds_bos=False, chat_template=None, **names)`."""
+    """Return a maker of such tokenizers; further settings, as `chat_template`, go to transformers."""
 
     def make(*, trim_offsets=False, adds_bos=False, **settings):
         backend = byte_pair_backend(trim_offsets)

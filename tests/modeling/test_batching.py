@@ -1,5 +1,7 @@
 """Token-bounded batches, padding and the table behind them: .venv/bin/pytest tests/modeling/test_batching.py"""
 
+from itertools import pairwise
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -47,7 +49,7 @@ def test_batches_cover_all_rows_once_in_order_and_respect_the_bound(lengths, bat
         assert size >= 1
         assert size == 1 or size * max(lengths[batch]) <= batch_tokens
     # Greedy: the first row of a batch had no room in the one before.
-    for before, after in zip(batches, batches[1:], strict=False):
+    for before, after in pairwise(batches):
         assert (before.stop - before.start + 1) * max(lengths[before.start : after.start + 1]) > batch_tokens
 
 
@@ -84,7 +86,7 @@ def chunked(*cuts):
     """ROWS as a table cut into chunks at these rows; equal cuts make an empty chunk."""
     whole = table_of(ROWS)
     bounds = [0, *cuts, len(ROWS)]
-    pieces = [whole.slice(a, b - a) for a, b in zip(bounds, bounds[1:], strict=False)]
+    pieces = [whole.slice(a, b - a) for a, b in pairwise(bounds)]
     return pa.Table.from_batches([b for piece in pieces for b in piece.to_batches() or [EMPTY]], schema=SCHEMA)
 
 

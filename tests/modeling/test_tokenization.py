@@ -1,4 +1,4 @@
-"""Prompt styles, the mask of supervised tokens and special tokens: .venv/bin/pytest tests/modeling/test_tokenization.py"""
+"""Prompt styles, the supervised tokens and the special ones: .venv/bin/pytest tests/modeling/test_tokenization.py"""
 
 import re
 
@@ -230,6 +230,10 @@ TEXT = st.one_of(
 EXCHANGES = st.lists(st.tuples(TEXT, TEXT), min_size=1, max_size=3)
 
 
+def turns_of(exchanges):
+    return [turn for asked, answer in exchanges for turn in ("u:" + asked, "a:" + answer)]
+
+
 @pytest.mark.parametrize("trim_offsets", [False, True])
 def test_supervised_tokens_decode_to_exactly_the_responses(new_tokenizer, trim_offsets):
     tokenizer = new_tokenizer(trim_offsets=trim_offsets)  # Pythia's offsets leave out a token's blanks
@@ -238,8 +242,7 @@ def test_supervised_tokens_decode_to_exactly_the_responses(new_tokenizer, trim_o
     @given(EXCHANGES)
     @settings(max_examples=150, deadline=None)
     def check(exchanges):
-        turns = [turn for asked, answer in exchanges for turn in (Turn("user", asked), Turn("assistant", answer))]
-        example = tokenization.tokenize([tokenization.render(Conversation(tuple(turns)))])[0]
+        example = tokenization.tokenize([tokenization.render(conversation(*turns_of(exchanges)))])[0]
         assert supervised_text(tokenizer, example) == "".join(answer + END for _, answer in exchanges)
         assert np.count_nonzero(example.input_ids == tokenizer.eos_token_id) == len(exchanges)
 
@@ -266,10 +269,7 @@ def test_a_token_across_prompt_and_response_is_the_response_s(gpt2_tokenizer):
 @settings(max_examples=40, deadline=None)
 def test_a_batch_of_conversations_equals_one_by_one(tokenizer, pool, style, max_length):
     tokenization = Tokenization(tokenizer, style, max_length)
-    rendered = [
-        tokenization.render(Conversation(tuple(t for u, a in exchanges for t in (Turn("user", u), Turn("assistant", a)))))
-        for exchanges in pool
-    ]
+    rendered = [tokenization.render(conversation(*turns_of(exchanges))) for exchanges in pool]
     together = tokenization.tokenize(rendered)
     assert len(together) == len(pool)
     for example, pieces in zip(together, rendered, strict=True):

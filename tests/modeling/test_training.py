@@ -6,17 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Trainer
 
-from s2l_ray.config import ModelConfig, ProxyConfig, TrajectoryConfig
-from s2l_ray.errors import InputError
+from s2l_ray.config import ModelConfig, ProxyConfig
 from s2l_ray.modeling.batching import ExampleTable
-from s2l_ray.modeling.training import (
-    Collator,
-    PointCallback,
-    TrajectoryPoint,
-    build_trainer,
-    plan_training,
-    training_arguments,
-)
+from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
+from s2l_ray.modeling.training import Collator, PointCallback, build_trainer, training_arguments
 
 MODELS = {
     "gpt_neox": GPTNeoXConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
@@ -71,22 +64,6 @@ def test_head_on_supervised_positions_trains_the_same_weights_as_the_plain_train
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
     for name, weight in theirs.state_dict().items():
         assert torch.allclose(ours.state_dict()[name], weight, atol=1e-5), name
-
-
-def test_points_are_fractions_of_training_whatever_the_number_of_workers():
-    # 100 examples in steps of 4 are 25 steps an epoch; 2 epochs 50 steps; quarters are 12.5, 25, 37.5, 50.
-    config = proxy_config(epochs=2, max_steps=None)
-    trajectory = TrajectoryConfig(num_points=4)
-    plans = [plan_training(config, 100, workers, trajectory) for workers in (1, 2)]
-    assert plans[0].points == plans[1].points
-    assert [p.step for p in plans[0].points] == [0, 12, 25, 38, 50]
-    assert [p.fraction for p in plans[0].points] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert [p.accumulation_steps for p in plans] == [2, 1]
-
-
-def test_more_points_than_steps_is_refused_with_both_numbers():
-    with pytest.raises(InputError, match=r"num_points=12 exceeds the proxy's 6 optimizer steps"):
-        plan_training(proxy_config(), 100, 1, TrajectoryConfig(num_points=12))
 
 
 def test_points_are_recorded_at_their_steps_and_the_last_is_the_finished_model(tmp_path):

@@ -1,0 +1,93 @@
+"""What each training worker does: load, train with checkpoints and points going to the storage, save."""
+
+import shutil
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import ray.data
+import ray.train
+import torch
+from ray.train import Checkpoint
+from transformers import PreTrainedModel, TrainerCallback
+
+from s2l_ray.config import TargetConfig
+from s2l_ray.execution.training import TrainingRun
+from s2l_ray.modeling.batching import ExampleTable
+from s2l_ray.modeling.memory import keep_freed_memory
+from s2l_ray.modeling.models import load_model, load_tokenizer, pad_token_id, save_weights
+from s2l_ray.modeling.schedule import TrajectoryPoint
+from s2l_ray.modeling.training import (
+    Collator,
+    PointCallback,
+    ProgressCallback,
+    build_trainer,
+    disable_deepspeed_compiler,
+    training_arguments,
+)
+
+
+def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
+    """Train on this worker's share of every step; rank 0 uploads points, checkpoints and the finished model."""
+    keep_freed_memory()
+    torch.set_num_threads(run.cpus_per_worker)
+    deepspeed = isinstance(run.config, TargetConfig)
+    if deepspeed and not run.use_gpu:
+        disable_deepspeed_compiler()
+    examples = _examples_of(ray.train.get_dataset_shard("train"))
+    tokenizer = load_tokenizer(run.config.model)
+    with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
+        arguments = training_arguments(
+            run.config, run.plan, output_dir=Path(scratch), seed=run.seed, use_gpu=run.use_gpu
+        )
+        model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
+        collator = Collator(pad_token_id(tokenizer))
+        callbacks: list[TrainerCallback] = [
+            PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
+            ProgressCallback(board.tell.remote, collator),
+            _ReportCheckpoint(),
+        ]
+        trainer = build_trainer(model, arguments, examples, collator, callbacks)
+        resume = ray.train.get_checkpoint()
+        if resume is None:
+            trainer.train()
+        else:
+            with resume.as_directory() as folder:
+                trainer.train(resume_from_checkpoint=folder)
+        finished = Path(scratch) / "finished"
+        trainer.save_model(str(finished))  # collective under ZeRO-3; rank 0 writes
+        if trainer.is_world_process_zero():
+            (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest has the config
+            tokenizer.save_pretrained(finished)
+            run.storage.upload_folder(finished, f"{run.folder}/model")
+    return {"history": trainer.state.log_history}
+
+
+def _examples_of(shard: "ray.data.DataIterator") -> ExampleTable:
+    """Return the training examples, ordered by id so that shuffling depends on the seed alone.
+
+    Whole blocks come as Arrow tables that share the node's object store: nothing is copied per worker.
+    """
+    blocks = list(shard.iter_batches(batch_size=None, batch_format="pyarrow"))  # type: ignore[arg-type]
+    table = pa.concat_tables(blocks)
+    order = pc.sort_indices(table["example_id"])
+    return ExampleTable(table, np.asarray(order))
+
+
+def _upload_point(run: TrainingRun, model: PreTrainedModel, point: TrajectoryPoint) -> None:
+    with tempfile.TemporaryDirectory(prefix="s2l-point-") as scratch:
+        save_weights(model, Path(scratch))
+        run.storage.upload_folder(Path(scratch), f"{run.folder}/{point.folder}")
+
+
+class _ReportCheckpoint(TrainerCallback):
+    """Hands each resume checkpoint to Ray Train; every rank brings the files it wrote, Ray merges them."""
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
+        folder.mkdir(exist_ok=True)
+        ray.train.report({"step": state.global_step}, checkpoint=Checkpoint.from_directory(str(folder)))
+        shutil.rmtree(folder)

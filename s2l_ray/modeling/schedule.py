@@ -1,0 +1,57 @@
+"""How long a training runs and where it is recorded; known before any worker starts, without torch."""
+
+import math
+from dataclasses import dataclass
+
+from s2l_ray.config import TrainingConfig, TrajectoryConfig
+from s2l_ray.errors import InputError
+
+
+@dataclass(frozen=True)
+class TrajectoryPoint:
+    """One recorded state of the proxy: its optimizer step and the fraction of training done by then."""
+
+    step: int
+    fraction: float
+
+    @property
+    def folder(self) -> str:
+        """Return the folder of its weights; zero-padded so that names sort by time."""
+        return f"point-{self.step:08d}"
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """How long a training runs and where it is recorded."""
+
+    total_steps: int
+    accumulation_steps: int
+    """Micro-batches of one worker in one optimizer step."""
+    points: tuple[TrajectoryPoint, ...]
+
+
+def plan_training(
+    config: TrainingConfig, num_examples: int, num_workers: int, trajectory: TrajectoryConfig | None = None
+) -> TrainingPlan:
+    """Work out steps and trajectory points; the same for any number of workers.
+
+    Raises
+    ------
+    InputError
+        There are fewer optimizer steps than trajectory points.
+    """
+    steps_per_epoch = math.ceil(num_examples / config.global_batch_size)
+    total = config.max_steps or math.ceil(steps_per_epoch * (config.epochs or 0))
+    accumulation = config.global_batch_size // (config.micro_batch_size * num_workers)
+    if trajectory is None:
+        return TrainingPlan(total, accumulation, ())
+    if trajectory.num_points > total:
+        raise InputError(
+            f"trajectory.num_points={trajectory.num_points} exceeds the proxy's {total} optimizer steps "
+            f"({num_examples} examples, global_batch_size {config.global_batch_size}): train longer or record fewer"
+        )
+    fractions = [i / trajectory.num_points for i in range(1, trajectory.num_points + 1)]
+    points = [TrajectoryPoint(round(total * fraction), fraction) for fraction in fractions]
+    if trajectory.include_initial:
+        points.insert(0, TrajectoryPoint(0, 0.0))
+    return TrainingPlan(total, accumulation, tuple(points))

@@ -1,0 +1,113 @@
+"""Row accounting: read = examples + duplicates + quarantined, against a walk over the rows one by one."""
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from s2l_ray.config import DataConfig
+from s2l_ray.rows.accounting import NARROW, settle
+
+KINDS = {"row": pa.int64()}
+SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in NARROW])
+
+
+def part(*rows):
+    """A part table of (key, user_id) rows; a key of None is a bad row."""
+    made = [{"file": "f.jsonl", "row": i + 1, "key": key, "user_id": user_id,
+             "reason": "not_json" if key is None else None, "detail": "bad" if key is None else None}
+            for i, (key, user_id) in enumerate(rows)]
+    return pa.Table.from_pylist(made, schema=SCHEMA)
+
+
+def config(**values):
+    return DataConfig(path="x", **values)
+
+
+def places(accounts):
+    return list(zip(accounts.parts_N.tolist(), accounts.rows_N.tolist(), strict=True))
+
+
+def expected(parts, drop_duplicates, with_ids):
+    """Return (ids, places, duplicates, quarantined) by going through the rows in order."""
+    ids, kept, seen, duplicates, bad = [], [], {}, 0, 0
+    for number, rows in enumerate(parts):
+        for row, (key, user_id) in enumerate(rows):
+            if key is None:
+                bad += 1
+                continue
+            earlier = seen.get(key, 0)
+            seen[key] = earlier + 1
+            if earlier and drop_duplicates:
+                duplicates += 1
+            elif with_ids and user_id in ids:
+                bad += 1
+            else:
+                ids.append(user_id if with_ids else key + (f"-{earlier + 1}" if earlier else ""))
+                kept.append((number, row))
+    return ids, kept, duplicates, bad
+
+
+rows = st.lists(st.tuples(st.none() | st.sampled_from("abcd"), st.sampled_from(["1", "2", "3", "4"])), max_size=12)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(rows, min_size=1, max_size=4), st.booleans(), st.booleans())
+def test_every_row_is_accounted_for(parts, drop_duplicates, with_ids):
+    data = config(drop_duplicates=drop_duplicates, id_column="id" if with_ids else None)
+    accounts = settle([part(*rows) for rows in parts], data)
+    ids, kept, duplicates, bad = expected(parts, drop_duplicates, with_ids)
+    assert accounts.num_read == sum(map(len, parts))
+    assert accounts.num_read == accounts.num_examples + accounts.num_duplicates + accounts.num_quarantined
+    assert accounts.ids.to_pylist() == ids
+    assert len(set(ids)) == len(ids)
+    assert places(accounts) == kept
+    assert (accounts.num_duplicates, accounts.num_quarantined) == (duplicates, bad)
+
+
+def test_the_first_of_equal_conversations_stays():
+    # b occurs at part 0 row 1 and part 1 rows 0 and 2; a once more at part 1 row 1.
+    accounts = settle([part(("a", None), ("b", None)), part(("b", None), ("a", None), ("b", None), ("c", None))],
+                      config())
+    assert accounts.ids.to_pylist() == ["a", "b", "c"]
+    assert places(accounts) == [(0, 0), (0, 1), (1, 3)]
+    assert accounts.num_duplicates == 3
+
+
+def test_kept_duplicates_have_numbered_hashes():
+    accounts = settle([part(("a", None), ("b", None)), part(("a", None), ("a", None))], config(drop_duplicates=False))
+    assert accounts.ids.to_pylist() == ["a", "b", "a-2", "a-3"]
+    assert accounts.num_duplicates == 0
+
+
+def test_an_id_borne_by_a_different_row_is_quarantined():
+    accounts = settle([part(("a", "7"), ("b", "8")), part(("c", "7"), ("d", "9"))], config(id_column="id"))
+    assert accounts.ids.to_pylist() == ["7", "8", "9"]
+    assert accounts.quarantine.to_pylist() == [{
+        "file": "f.jsonl", "row": 1, "reason": "duplicate_id",
+        "detail": "id '7' is borne by an earlier, different row"}]
+
+
+def test_a_duplicate_with_the_same_id_is_a_duplicate_and_not_a_clash():
+    accounts = settle([part(("a", "7"), ("a", "7"))], config(id_column="id"))
+    assert (accounts.num_examples, accounts.num_duplicates, accounts.num_quarantined) == (1, 1, 0)
+
+
+def test_a_dropped_duplicates_id_is_free_again():
+    # Row 2 repeats row 1's text under the id 8, which row 3 then bears alone.
+    accounts = settle([part(("a", "7"), ("a", "8"), ("b", "8"))], config(id_column="id"))
+    assert accounts.ids.to_pylist() == ["7", "8"]
+    assert places(accounts) == [(0, 0), (0, 2)]
+
+
+def test_bad_rows_keep_their_place_and_reason():
+    accounts = settle([part(("a", None), (None, None))], config())
+    assert accounts.quarantine.to_pylist() == [{"file": "f.jsonl", "row": 2, "reason": "not_json", "detail": "bad"}]
+
+
+@pytest.mark.parametrize("rows", [[], [(None, None)], [(None, None), (None, None)]])
+@pytest.mark.parametrize("id_column", [None, "id"])
+def test_no_good_row_at_all(rows, id_column):
+    accounts = settle([part(*rows), part()], config(id_column=id_column))
+    assert (accounts.num_examples, accounts.num_quarantined) == (0, len(rows))
+    assert accounts.ids.type == pa.string()
