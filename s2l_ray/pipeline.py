@@ -10,7 +10,7 @@ from s2l_ray.artifacts import Artifact, git_commit
 from s2l_ray.config import DataConfig, ModelConfig, Recipe, SelectionConfig, TaskConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.cluster import ray_session
-from s2l_ray.modeling.models import fresh_config, load_tokenizer
+from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.progress import clock, note
 from s2l_ray.selectors import find_selector
@@ -90,6 +90,8 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
 
 
 def _check_model(model: ModelConfig) -> None:
+    tokenizer_identity(model)  # first: without a network it refuses at once, transformers tries for a minute
+    model_identity(model)
     tokenizer = load_tokenizer(model)
     if model.config is not None:
         fresh_config(model, len(tokenizer))

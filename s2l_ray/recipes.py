@@ -105,6 +105,9 @@ def _overridden(content: dict[Any, Any], overrides: Sequence[str]) -> dict[str, 
             OmegaConf.update(tree, key.strip(), _read_yaml(value), force_add=True)
         except (*_UNREADABLE, AttributeError, TypeError, IndexError) as error:
             raise InputError(f"override {override!r} cannot be applied: {_one_line(error)}") from error
+    if "${oc." in OmegaConf.to_yaml(tree):
+        # The value would be written into the run's record, and a recipe may come from anybody.
+        raise InputError("a recipe cannot read the environment (${oc.env:...}): give the value as an override")
     try:
         resolved = OmegaConf.to_container(tree, resolve=True)
     except _UNREADABLE as error:

@@ -26,8 +26,11 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     Raises
     ------
     InputError
-        The scheme is unknown or the URI is malformed.
+        The scheme is unknown, the URI is malformed or holds a password.
     """
+    authority = uri.partition("://")[2].partition("/")[0]
+    if ":" in authority.rpartition("@")[0]:  # it would end in manifests, logs and error messages
+        raise InputError("a storage or data URI holds a key or password: remove it, and give it in the environment")
     try:
         if "://" in uri:
             return pafs.FileSystem.from_uri(uri)

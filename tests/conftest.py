@@ -8,13 +8,16 @@ from pathlib import Path
 
 import pytest
 
+from s2l_ray.quickstart import ASSETS
+
 # Before anything imports Ray or torch: explicit, so that a developer's own settings do not leak in.
 os.environ["RAY_AUTH_MODE"] = "disabled"
 os.environ["HF_HUB_OFFLINE"] = "1"
+# For the local S3 servers; workers inherit them from the session's cluster.
+os.environ.update(AWS_ACCESS_KEY_ID="testing", AWS_SECRET_ACCESS_KEY="testing", AWS_DEFAULT_REGION="us-east-1")
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
-ASSETS = ROOT / "s2l_ray" / "quickstart" / "assets"
 REAL_DATA = ROOT.parent / "shared" / "data"
 GPT2_TOKENIZER = ROOT.parent / "shared" / "models" / "gpt2_tokenizer"
 
@@ -38,6 +41,14 @@ def real_data():
     if not REAL_DATA.is_dir():
         pytest.skip(f"no real data at {REAL_DATA}")
     return REAL_DATA
+
+
+@pytest.fixture(scope="session")
+def gpt2_tokenizer():
+    """The real GPT-2 tokenizer's folder, where it is there."""
+    if not GPT2_TOKENIZER.is_dir():
+        pytest.skip(f"no GPT-2 tokenizer at {GPT2_TOKENIZER}")
+    return GPT2_TOKENIZER
 
 
 @pytest.fixture(scope="session")

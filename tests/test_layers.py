@@ -31,6 +31,7 @@ RULES = {
     "errors": Rule(0.0),
     "section": Rule(0.0),
     "progress": Rule(0.0),
+    "hub": Rule(0.1),
     "config": Rule(0.1),
     "tables": Rule(0.1),
     "storage": Rule(0.2),

@@ -99,7 +99,7 @@ class ExampleMaker:
 
     def _source(self, row: Mapping[str, Any], unit: Unit) -> str:
         column = self._data.source_column
-        if column is None and not row.get("source"):
+        if column is None and not (isinstance(row.get("source"), str) and row["source"]):
             return unit.name.rpartition("/")[2].partition(".")[0]
         return self._column(row, column or "source") or ""
 

@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from s2l_ray.artifacts import folder_digest
 from s2l_ray.config import ModelConfig
 from s2l_ray.errors import InputError
+from s2l_ray.hub import commit_of
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",
@@ -124,14 +125,7 @@ def _content(path: str, revision: str | None, files: tuple[str, ...], what: str)
         return folder_digest(folder, files)
     if path.startswith((".", "/", "~")):
         raise InputError(f"{what} folder {path!r} does not exist")
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HFValidationError
-    from huggingface_hub.utils import httpx  # of the version the hub client uses
-
-    try:
-        return f"{path}@{HfApi().model_info(path, revision=revision).sha}"
-    except (httpx.HTTPError, HFValidationError, OSError) as error:
-        raise InputError(_refusal(what, path, error)) from error
+    return f"{path}@{commit_of('model', path, revision)}"
 
 
 def _refusal(what: str, path: str, error: Exception) -> str:

@@ -12,17 +12,16 @@ version of torch gives other bits and the same kind of models.
 import re
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel, PreTrainedTokenizerFast
 
+from s2l_ray.quickstart import ASSETS
 from s2l_ray.quickstart.problems import generate
 from s2l_ray.quickstart.skills import NAMES, SKILLS, THINGS
 
-ASSETS = Path(__file__).parent / "assets"
 END = "<|endoftext|>"
 VOCAB_SIZE = 768
 SEED = 20240311  # of the corpus: the quickstart's pool must be drawn with another one

@@ -1,16 +1,15 @@
 """The quickstart's recipe, with its data written and its models in place."""
 
 from collections.abc import Sequence
-from pathlib import Path
 
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
+from s2l_ray.quickstart import ASSETS
 from s2l_ray.quickstart.problems import write_files
 from s2l_ray.recipes import load_recipe
 from s2l_ray.storage import resolve_local
 
 NUM_POOL, NUM_HELD_OUT = 12_000, 480
-_ASSETS = Path(__file__).resolve().parent / "assets"
 
 
 def quickstart_recipe(overrides: Sequence[str]) -> Recipe:
@@ -30,8 +29,8 @@ def quickstart_recipe(overrides: Sequence[str]) -> Recipe:
     write_files(data, NUM_POOL, NUM_HELD_OUT, recipe.seed)
     places = [
         f"data.path={data / 'pool.jsonl'}",
-        f"proxy.model.path={_ASSETS / 'proxy_base'}",
-        f"target.model.path={_ASSETS / 'target_base'}",
+        f"proxy.model.path={ASSETS / 'proxy_base'}",
+        f"target.model.path={ASSETS / 'target_base'}",
         f"evaluation.tasks.0.path={data / 'held_out.jsonl'}",
     ]
     return load_recipe("quickstart", [*places, *overrides])

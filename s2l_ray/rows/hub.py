@@ -4,6 +4,7 @@ import tempfile
 from pathlib import Path
 
 from s2l_ray.errors import InputError
+from s2l_ray.hub import commit_of
 from s2l_ray.storage import Storage
 
 
@@ -15,33 +16,23 @@ def fetch_split(storage: Storage, name: str, split: str, revision: str | None) -
     InputError
         The hub cannot be reached, or has no such data set, revision or split.
     """
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
-
-    try:
-        commit = HfApi().dataset_info(name, revision=revision).sha
-    except (HfHubHTTPError, HFValidationError, OSError) as error:
-        raise InputError(_message(name, revision, error)) from error
+    commit = commit_of("dataset", name, revision)
     file = f"downloads/{name.replace('/', '--')}-{commit}/{split}.parquet"
     if not storage.exists(file):
         _download(storage, file, name, split, commit)
     return storage.uri_of(file)
 
 
-def _download(storage: Storage, file: str, name: str, split: str, commit: str | None) -> None:
+def _download(storage: Storage, file: str, name: str, split: str, commit: str) -> None:
     from datasets import load_dataset
     from datasets.exceptions import DatasetNotFoundError
 
     try:
         rows = load_dataset(name, split=split, revision=commit)
     except (DatasetNotFoundError, ValueError, OSError) as error:
-        raise InputError(_message(name, commit, error)) from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+        raise InputError(f"split {split!r} of data set {name!r} at {commit} cannot be loaded: {reason}") from error
     with tempfile.TemporaryDirectory(prefix="s2l-hub-") as scratch:
         path = Path(scratch) / "rows.parquet"
         rows.to_parquet(str(path))
         storage.upload_file(path, file)
-
-
-def _message(name: str, revision: str | None, error: Exception) -> str:
-    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-    return f"data.hub_name={name!r} (revision {revision or 'newest'}) cannot be loaded from the hub: {reason}"

@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -66,8 +67,19 @@ def parse_element(file: str, row: int, text: str, value: Any) -> RawRow:
 
 
 def to_json(value: Any) -> str:
-    """Return JSON text; dates become ISO 8601, bytes base64, decimals and anything else their string."""
-    return json.dumps(value, ensure_ascii=False, default=_as_text)
+    """Return JSON text; dates become ISO 8601, bytes base64, NaN and infinities null, anything else its string."""
+    try:
+        return json.dumps(value, ensure_ascii=False, default=_as_text, allow_nan=False)
+    except ValueError:  # JSON has no NaN; a reader of the line would refuse the whole file
+        return json.dumps(_without_nan(value), ensure_ascii=False, default=_as_text)
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def iter_elements(text: str, position: int) -> Iterator[tuple[int, int, Any]]:

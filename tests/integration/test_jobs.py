@@ -96,9 +96,11 @@ def test_a_submitted_job_runs_the_line_to_its_results(loopback_cluster, small_re
 def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(small_recipe, word_problems, tmp_path):
     recipe = recipe_file(small_recipe, word_problems, tmp_path, **{
         "proxy.max_steps": 2000, "proxy.num_checkpoints": 99, "selection.controls": [], "resources.num_workers": 1})
-    command = [BIN / "s2l", "trajectories", str(recipe)]
-    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler))
+    # A test runner in the background hands down an ignored SIGINT; a terminal does not.
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from s2l_ray.cli import main; main(sys.argv[1:])")
+    command = [sys.executable, "-c", code, "trajectories", str(recipe)]
+    first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     resume = tmp_path / "out" / "proxy"
     deadline = time.monotonic() + 120
     while time.monotonic() < deadline and not list(resume.glob("*/resume/checkpoint*")):
@@ -118,7 +120,7 @@ def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(small_recipe, word_pr
 
 
 @pytest.mark.timeout(300)
-def test_the_line_on_an_s3_server_over_http(ray_cluster, small_recipe, word_problems, monkeypatch, tmp_path):
+def test_the_line_on_an_s3_server_over_http(ray_cluster, small_recipe, word_problems):
     from moto.server import ThreadedMotoServer
 
     from s2l_ray.pipeline import plan_line, run_line
@@ -128,13 +130,12 @@ def test_the_line_on_an_s3_server_over_http(ray_cluster, small_recipe, word_prob
     server.start()
     try:
         port = server.get_host_and_port()[1]
-        uri = f"s3://testing:testing@s2l/work?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
+        uri = f"s3://s2l/work?endpoint_override=127.0.0.1:{port}&scheme=http&region=us-east-1"
         recipe = small_recipe(word_problems, uri, **{"resources.num_workers": 1, "evaluation.tasks": [],
                                                      "selection.controls": []})
         import boto3
 
-        boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", aws_access_key_id="testing", region_name="us-east-1",
-                     aws_secret_access_key="testing").create_bucket(Bucket="s2l")
+        boto3.client("s3", endpoint_url=f"http://127.0.0.1:{port}", region_name="us-east-1").create_bucket(Bucket="s2l")
         accounts = run_line(plan_line(recipe), "test")
         assert all(account["reused"] for account in run_line(plan_line(recipe), "again"))
         assert accounts[-1]["label"] == "finetune s2l"

@@ -89,7 +89,7 @@ def test_another_number_of_clusters_pays_for_selection_and_training_only(finishe
 
 
 def test_where_it_runs_does_not_change_what_it_is(finished):
-    recipe, line, _, _ = finished
+    recipe, _, _, _ = finished
     elsewhere = recipe.model_copy(update={
         "name": "moved", "resources": recipe.resources.model_copy(update={"num_workers": 1, "max_failures": 9})})
     assert all(step.artifact.is_finished for step in plan_line(elsewhere).steps)

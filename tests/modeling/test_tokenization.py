@@ -249,7 +249,16 @@ def test_supervised_tokens_decode_to_exactly_the_responses(new_tokenizer, trim_o
     check()
 
 
-def test_a_token_across_prompt_and_response_is_the_response_s(gpt2_tokenizer):
+@pytest.mark.parametrize("trim_offsets", [False, True])
+def test_a_token_that_begins_in_the_prompt_is_the_response_s(new_tokenizer, trim_offsets):
+    tokenizer = new_tokenizer(trim_offsets=trim_offsets)
+    assert tokenizer.tokenize(" the") == ["Ġthe"]
+    example = tokenize(tokenizer, "plain", "u:42, ", "a:the")
+    assert text_of(tokenizer, example.input_ids) == "42, the<|endoftext|>"
+    assert supervised_text(tokenizer, example) == " the<|endoftext|>"
+
+
+def test_gpt2_s_tokens_across_prompt_and_response_are_the_response_s(gpt2_tokenizer):
     tokenization = Tokenization(gpt2_tokenizer, "plain", 10**6)
 
     @given(TEXT, TEXT)

@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from s2l_ray.quickstart.make_base import ASSETS, BOILERPLATE, END, corpus
+from s2l_ray.quickstart import ASSETS
+from s2l_ray.quickstart.make_base import BOILERPLATE, END, corpus
 from s2l_ray.quickstart.problems import generate
 
 BASES = ("proxy_base", "target_base")

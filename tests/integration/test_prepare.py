@@ -1,0 +1,120 @@
+"""prepare on real data and on bad data: .venv/bin/pytest tests/integration/test_prepare.py"""
+
+import json
+
+import pyarrow.parquet as pq
+import pytest
+
+from s2l_ray.config import DataConfig, ModelConfig, ResourcesConfig
+from s2l_ray.errors import InputError
+from s2l_ray.quickstart import ASSETS
+from s2l_ray.rows.originals import json_lines
+from s2l_ray.stages.prepare import plan_prepare, run_prepare
+from s2l_ray.storage import Storage
+
+pytestmark = pytest.mark.integration
+MODEL = ModelConfig(path=str(ASSETS / "proxy_base"))
+
+
+def prepare(tmp_path, data, model=MODEL, resources=None, seed=0):
+    plan = plan_prepare(Storage.open(str(tmp_path / "out")), DataConfig(**data), model, seed)
+    if not plan.artifact.is_finished:
+        run_prepare(plan, resources or ResourcesConfig())
+    return plan.artifact
+
+
+def tables(artifact, folder):
+    storage = artifact.storage
+    return [storage.read_table(artifact.file(f"{folder}/{n}")) for n in storage.list_names(artifact.file(folder))]
+
+
+def write_lines(path, lines):
+    path.write_bytes(b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines) + b"\n")
+    return path
+
+
+def good(number):
+    return {"instruction": f"What is {number} + 1?", "output": f"The answer is {number + 1}."}
+
+
+@pytest.mark.parametrize("name", ["alpaca", "clinical", "math_mixture"])
+def test_real_data_is_accounted_for_row_by_row(ray_cluster, real_data, gpt2_tokenizer, tmp_path, name):
+    model = ModelConfig(path=MODEL.path, tokenizer=str(gpt2_tokenizer), eos_token="<|endoftext|>")
+    data = {"path": str(real_data / f"{name}.parquet"), "limit": 1500, "id_column": "id", "max_bad_fraction": 0.3}
+    artifact = prepare(tmp_path, data, model)
+    manifest, rows = artifact.manifest(), artifact.manifest()["rows"]
+    assert rows["read"] == 1500 == rows["examples"] + rows["duplicates"] + rows["quarantined"]
+    examples = tables(artifact, "examples")
+    assert [t.num_rows for t in examples][:-1] == [1024] * (len(examples) - 1)
+    for table, original in zip(examples, tables(artifact, "originals"), strict=True):
+        lengths = table["num_tokens"].to_pylist()
+        assert lengths == sorted(lengths) and max(lengths) <= 512
+        assert all(n >= 1 for n in table["num_supervised_tokens"].to_pylist())
+        assert original["example_id"].equals(table["example_id"])
+    quarantine = artifact.storage.read_table(artifact.file("quarantine.parquet"))
+    assert quarantine.num_rows == rows["quarantined"] == sum(manifest["quarantine_reasons"].values())
+
+
+def test_messages_made_from_real_rows_give_the_same_texts(ray_cluster, real_data, tmp_path):
+    rows = pq.read_table(real_data / "alpaca.parquet").slice(0, 300).to_pylist()
+    rows = [row for row in rows if not row["input"]]
+    made = [{"id": r["id"], "messages": [{"role": "user", "content": r["instruction"]},
+                                         {"role": "assistant", "content": r["response"]}]} for r in rows]
+    as_messages = write_lines(tmp_path / "messages.jsonl", made)
+    as_alpaca = write_lines(tmp_path / "alpaca.jsonl", [{k: r[k] for k in ("id", "instruction", "response")} for r in rows])
+    found = []
+    for path in (as_messages, as_alpaca):
+        artifact = prepare(tmp_path, {"path": str(path), "id_column": "id", "max_bad_fraction": 0.5})
+        table = tables(artifact, "examples")[0].select(["example_id", "input_ids", "supervised"])
+        found.append(table.sort_by("example_id").to_pylist())
+    assert found[0] == found[1] and len(found[0]) > 100
+
+
+def test_bad_rows_are_set_aside_with_file_row_and_reason(ray_cluster, tmp_path):
+    lines = [good(n) for n in range(200)]
+    lines[6] = b'{"instruction": "caf\xe9", "output": "x"}'
+    lines[10] = b'{"instruction": "cut off'
+    lines[20] = {"instruction": "no answer"}
+    lines[30] = {"instruction": "  ", "output": "x"}
+    lines[40] = {"instruction": 5, "output": "x"}
+    lines[50] = good(0)
+    artifact = prepare(tmp_path, {"path": str(write_lines(tmp_path / "rows.jsonl", lines)), "max_bad_fraction": 0.05})
+    quarantine = artifact.storage.read_table(artifact.file("quarantine.parquet")).to_pylist()
+    assert [(q["file"], q["row"], q["reason"]) for q in quarantine] == [
+        ("rows.jsonl", 7, "invalid_utf8"), ("rows.jsonl", 11, "not_json"), ("rows.jsonl", 21, "missing_field"),
+        ("rows.jsonl", 31, "empty_field"), ("rows.jsonl", 41, "wrong_type")]
+    assert artifact.manifest()["rows"] == {"read": 200, "examples": 194, "duplicates": 1, "quarantined": 5}
+    kept = {line for table in tables(artifact, "originals") for line in json_lines(table)}
+    assert kept == {json.dumps(good(n)) for n in range(200) if n not in (6, 10, 20, 30, 40, 50)}
+
+
+def test_too_many_bad_rows_stop_the_run_and_say_which(ray_cluster, tmp_path):
+    path = write_lines(tmp_path / "rows.jsonl", [*[good(n) for n in range(20)], {"instruction": "no answer"}])
+    with pytest.raises(InputError, match=r"1 of 21 rows \(4.8%\) are bad.*rows.jsonl row 21: missing_field"):
+        prepare(tmp_path, {"path": str(path)})
+    assert not plan_prepare(Storage.open(str(tmp_path / "out")), DataConfig(path=str(path)), MODEL, 0).artifact.is_finished
+
+
+def test_limit_draws_over_all_rows_with_the_seed(ray_cluster, tmp_path):
+    path = write_lines(tmp_path / "rows.jsonl", [{**good(n), "id": str(n)} for n in range(300)])
+    data = {"path": str(path), "id_column": "id", "limit": 30}
+    drawn = [sorted(int(i) for t in tables(prepare(tmp_path, data, seed=s), "examples") for i in t["example_id"].to_pylist())
+             for s in (0, 1)]
+    assert len(drawn[0]) == len(drawn[1]) == 30 and drawn[0] != drawn[1]
+    assert max(drawn[0]) > 200, "not just the first rows"
+
+
+def test_same_bytes_for_one_and_two_workers(ray_cluster, word_problems, tmp_path):
+    data = {"path": str(word_problems / "pool.jsonl"), "id_column": "id", "shard_rows": 100}
+    found = []
+    for workers in (1, 2):
+        artifact = prepare(tmp_path / str(workers), data, resources=ResourcesConfig(num_scoring_workers=workers))
+        storage = artifact.storage
+        found.append({f"{folder}/{name}": storage.read_bytes(artifact.file(f"{folder}/{name}"))
+                      for folder in ("examples", "originals") for name in storage.list_names(artifact.file(folder))})
+    assert found[0] == found[1] and len(found[0]) == 8
+
+
+def test_hub_names_need_the_hub(tmp_path):
+    with pytest.raises(InputError, match="'TIGER-Lab/MathInstruct' is neither a folder here nor reachable on the hub"):
+        plan_prepare(Storage.open(str(tmp_path)), DataConfig(hub_name="TIGER-Lab/MathInstruct"), MODEL, 0)
