@@ -15,11 +15,10 @@ from ray.train import Checkpoint
 from transformers import PreTrainedModel, TrainerCallback
 
 from s2l_ray.config import TargetConfig
-from s2l_ray.execution.training import TrainingRun
 from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.models import load_model, load_tokenizer, pad_token_id, save_weights
-from s2l_ray.modeling.schedule import TrajectoryPoint
+from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
 from s2l_ray.modeling.training import (
     Collator,
     PointCallback,

@@ -4,7 +4,6 @@ import contextlib
 import os
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -12,29 +11,12 @@ import ray.data
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from s2l_ray.config import ResourcesConfig, TrainingConfig
+from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.schedule import TrainingPlan
+from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress import task
-from s2l_ray.storage import Storage
 
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
-
-
-@dataclass(frozen=True)
-class TrainingRun:
-    """Everything a worker needs to know; it is sent to each."""
-
-    name: str
-    """What people see beside the progress."""
-    config: TrainingConfig
-    plan: TrainingPlan
-    seed: int
-    storage: Storage
-    folder: str
-    """The artifact's folder in the storage: points, the finished model and resume checkpoints go below it."""
-    cpus_per_worker: int
-    use_gpu: bool
 
 
 def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig) -> dict[str, Any]:

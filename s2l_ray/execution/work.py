@@ -3,7 +3,7 @@
 import pickle
 import uuid
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import pyarrow as pa
 import ray
@@ -75,25 +75,7 @@ def run_units(
     """
     if not units:
         return []
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    on_gpu = gpu and resources.use_gpu
-    size = _pool_size(resources, len(units), on_gpu)
-    # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
-    blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
-    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
-    shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
-    if actors or on_gpu:
-        actor_pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
-        keywords = {"worker": worker, "arguments": dict(arguments)}
-        dataset = dataset.map_batches(
-            _UnitRunner, fn_constructor_kwargs=keywords, compute=actor_pool, num_gpus=1 if on_gpu else None, **shape
-        )
-    else:
-        keywords = {"worker": worker, "arguments": dict(arguments), "key": uuid.uuid4().hex}
-        tasks = TaskPoolStrategy(size)
-        dataset = dataset.map_batches(_run_in_task, fn_kwargs=keywords, compute=tasks, **shape)  # type: ignore[arg-type]
+    dataset = _dataset(worker, dict(arguments), units, resources, actors=actors, gpu=gpu)
     rows: list[dict[str, Any]] = []
     with task(name, len(units), unit_name) as progress:
         for row in dataset.iter_rows():
@@ -104,6 +86,29 @@ def run_units(
     if done != list(range(len(units))):
         raise RuntimeError(f"{name}: {len(units)} units were given, {len(done)} came back; nothing was published")
     return rows
+
+
+def _dataset(
+    worker: type, arguments: dict[str, Any], units: Sequence[Any], resources: ResourcesConfig, *, actors: bool, gpu: bool
+) -> "ray.data.Dataset":
+    """Return the lazy dataset whose rows are what the workers return."""
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    on_gpu = gpu and resources.use_gpu
+    size = _pool_size(resources, len(units), on_gpu)
+    # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
+    blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
+    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
+    shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
+    keywords: dict[str, Any] = {"worker": worker, "arguments": arguments}
+    if actors or on_gpu:
+        pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
+        gpus = 1 if on_gpu else None
+        return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=gpus, **shape)
+    keywords["key"] = uuid.uuid4().hex
+    tasks, in_task = TaskPoolStrategy(size), cast(Any, _run_in_task)
+    return dataset.map_batches(in_task, fn_kwargs=keywords, compute=tasks, **shape)
 
 
 def _pool_size(resources: ResourcesConfig, num_units: int, on_gpu: bool) -> int:

@@ -12,10 +12,10 @@ from transformers import PreTrainedTokenizerBase
 from s2l_ray.config import DataConfig
 from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample, conversation_key
 from s2l_ray.rows.formats import BadRow, Conversation, to_conversation
-from s2l_ray.rows.parquet import read_unit_table
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
+from s2l_ray.rows.typed import read_unit_table
 from s2l_ray.rows.units import Unit
 
 PART = pa.schema(

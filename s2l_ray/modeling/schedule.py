@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from s2l_ray.config import TrainingConfig, TrajectoryConfig
 from s2l_ray.errors import InputError
+from s2l_ray.storage import Storage
 
 
 @dataclass(frozen=True)
@@ -55,3 +56,19 @@ def plan_training(
     if trajectory.include_initial:
         points.insert(0, TrajectoryPoint(0, 0.0))
     return TrainingPlan(total, accumulation, tuple(points))
+
+
+@dataclass(frozen=True)
+class TrainingRun:
+    """Everything a worker needs to know; it is sent to each."""
+
+    name: str
+    """What people see beside the progress."""
+    config: TrainingConfig
+    plan: TrainingPlan
+    seed: int
+    storage: Storage
+    folder: str
+    """The artifact's folder in the storage: points, the finished model and resume checkpoints go below it."""
+    cpus_per_worker: int
+    use_gpu: bool

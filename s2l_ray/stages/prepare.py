@@ -21,10 +21,10 @@ from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.formats import BadRow, detect_format, to_conversation
 from s2l_ray.rows.hub import fetch_split
 from s2l_ray.rows.listing import file_names, list_files
-from s2l_ray.rows.parquet import unify_parquet_schemas
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
 from s2l_ray.rows.scanning import FileScan, scan_file
+from s2l_ray.rows.typed import unify_parquet_schemas
 from s2l_ray.rows.units import Unit, plan_units
 from s2l_ray.storage import Storage
 from s2l_ray.tables import EXAMPLES, QUARANTINE, shard_name

@@ -24,11 +24,12 @@ from hypothesis import strategies as st
 from s2l_ray.errors import InputError
 from s2l_ray.rows import streams
 from s2l_ray.rows.listing import file_names, kind_by_ending, list_files
-from s2l_ray.rows.parquet import parquet_schema, read_unit_table, unify_parquet_schemas
+from s2l_ray.rows.parquet import parquet_schema
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.scanning import FileScan, scan_file
 from s2l_ray.rows.streams import MAX_LINE_BYTES
+from s2l_ray.rows.typed import read_unit_table, unify_parquet_schemas
 from s2l_ray.rows.units import Unit, plan_units
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
