@@ -16,8 +16,9 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.table import Table
 
-from s2l_ray.config import Recipe, SelectionConfig
+from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
 from s2l_ray.progress import clock, note
 from s2l_ray.recipes import load_recipe, parse_selection, shipped_recipes
@@ -81,7 +82,13 @@ def _print_json(content: Any) -> None:
     print(json.dumps(content, sort_keys=True), flush=True)
 
 
-def _run(recipe: Recipe, until: str, *, show: bool = True) -> None:
+def _print_tables(tables: list[Table]) -> None:
+    console = Console(width=None if sys.stdout.isatty() else 140)
+    for table in tables:
+        console.print(table)
+
+
+def _run(recipe: Recipe, until: str, *, show: bool = True, export: Path | None = None) -> None:
     # Imported here: `s2l --help` and `s2l recipes` should not wait for torch and Ray.
     from s2l_ray.pipeline import plan_line, run_line
     from s2l_ray.results import collect_results, tables_of
@@ -92,9 +99,12 @@ def _run(recipe: Recipe, until: str, *, show: bool = True) -> None:
     results = collect_results(line, accounts)
     line.storage.write_json(f"{line.folder}/results.json", results)
     if show:
-        console = Console(width=None if sys.stdout.isatty() else 140)
-        for table in tables_of(results):
-            console.print(table)
+        _print_tables(tables_of(results))
+    if export is not None:
+        from s2l_ray.stages.trajectories import export_trajectories
+
+        results["export"] = export_trajectories(line.step("trajectories").artifact, export)
+        note(f"{results['export']['rows']:,} trajectories: {export}")
     note(f"run folder: {line.storage.uri_of(line.folder)}")
     _print_json(results)
 
@@ -128,15 +138,50 @@ def _stage_command(stage: str, summary: str) -> None:
 
 _stage_command("prepare", "rows to tokenised examples, bad rows set aside.")
 _stage_command("proxy", "the small model's training, recorded at its trajectory points.")
-_stage_command("trajectories", "every example's loss at every point.")
+
+
+@app.command()
+def trajectories(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    export: Annotated[
+        Path | None, typer.Option(help="Parquet file to write them to, for `s2l select --trajectories`.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Run a recipe up to `trajectories`: every example's loss at every point."""
+    with _answering(debug):
+        if export is not None:
+            _check_export(export)
+        _run(load_recipe(recipe, overrides or []), "trajectories", export=export)
+
+
+def _check_export(file: Path) -> None:
+    """Refuse a file that cannot be written before hours of work, not after them."""
+    try:
+        file.absolute().parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(f"--export {file} cannot be written: {error}") from error
+    if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
+        raise InputError(f"--export {file} must be a file in a folder that you can write to")
+
+
+_stage_command("embed", "a vector for every example, with what it needs.")
 
 
 @app.command()
 def select(
     recipe: Annotated[str | None, typer.Argument(help="A recipe, unless --trajectories is given.")] = None,
     overrides: Overrides = None,
-    trajectories: Annotated[Path | None, typer.Option(help="Parquet with example_id and losses.")] = None,
-    selector: Annotated[str, typer.Option(help="s2l, random or full (with --trajectories).")] = "s2l",
+    trajectories: Annotated[
+        Path | None, typer.Option(help="Parquet with example_id and losses (or loss_0, loss_1, ...).")
+    ] = None,
+    kind: Annotated[str, typer.Option(help="What the losses are: nats or perplexity (with --trajectories).")] = "nats",
+    drop_non_finite: Annotated[
+        bool, typer.Option("--drop-non-finite", help="Leave out rows with NaN or infinite losses, and list them.")
+    ] = False,
+    embeddings: Annotated[Path | None, typer.Option(help="Parquet with example_id and embedding.")] = None,
+    selector: Annotated[str, typer.Option(help="Which selector (with --trajectories).")] = "s2l",
     budget: Annotated[str, typer.Option(help="Number of examples, or a fraction (with --trajectories).")] = "0.11",
     seed: Annotated[int, typer.Option(help="Seed (with --trajectories).")] = 0,
     output: Annotated[Path, typer.Option(help="Folder to write to (with --trajectories).")] = Path("selection"),
@@ -148,22 +193,43 @@ def select(
         if trajectories is None:
             if recipe is None:
                 raise InputError("give a recipe, or --trajectories FILE.parquet")
+            if drop_non_finite or kind != "nats":
+                raise InputError("--kind and --drop-non-finite say how to read --trajectories FILE.parquet: give it")
             _run(load_recipe(recipe, overrides or []), "select")
             return
+        from s2l_ray.stages.select import select_from_file
+
         config = parse_selection([f"selection.selector={selector}", f"selection.budget={budget}", *settings])
-        _select_from_file(trajectories, config, seed, output)
-
-
-def _select_from_file(file: Path, config: SelectionConfig, seed: int, output: Path) -> None:
-    from s2l_ray.stages.select import select_from_file
-
-    origin = select_from_file(file, config, seed if config.seed is None else config.seed, output)
-    note(f"{origin['budget']:,} of {origin['num_candidates']:,} examples chosen by {origin['selector']}: {output}")
-    _print_json({**origin, "output": str(output)})
+        found = select_from_file(
+            trajectories, config, seed if config.seed is None else config.seed, output,
+            embeddings=embeddings, kind=kind, drop_non_finite=drop_non_finite,  # type: ignore[arg-type]
+        )
+        if found["num_dropped"]:
+            note(f"{found['num_dropped']:,} rows without finite losses left out: {output / 'quarantine.parquet'}")
+        note(f"{found['budget']:,} of {found['num_candidates']:,} examples chosen by {found['selector']}: {output}")
+        _print_json({**found, "output": str(output)})
 
 
 _stage_command("finetune", "the target on the selection and its controls.")
 _stage_command("evaluate", "held-out metrics of each fine-tuned target.")
+
+
+@app.command()
+def compare(
+    selections: Annotated[list[str], typer.Argument(help="Two or more selection.parquet files, or their folders.")],
+    pool: Annotated[
+        Path | None, typer.Option(help="Parquet of the pool: example_id, source, num_supervised_tokens, losses.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Compare selections of one pool: what they share, against chance, and what each is made of."""
+    with _answering(debug):
+        from s2l_ray.comparison import compare_selections
+        from s2l_ray.comparison_tables import tables_of
+
+        found = compare_selections(selections, pool)
+        _print_tables(tables_of(found))
+        _print_json(found)
 
 
 @app.command()
@@ -191,6 +257,19 @@ def status(
             seconds = clock(step["wall_s"]) if "wall_s" in step else ""
             print(f"{step['label']:<28} {step['state']:<11} {seconds:>10}  {rows}")
         print(f"left: {', '.join(found['left']) or 'nothing'}")
+        _print_json(found)
+
+
+@app.command()
+def selectors(debug: Debug = False) -> None:
+    """List the selectors and what each needs."""
+    with _answering(debug):
+        from s2l_ray.selectors import SELECTORS
+
+        found = {name: sorted(selector.requires) for name, selector in SELECTORS.items()}
+        for name, needs in found.items():
+            first = (SELECTORS[name].__doc__ or "").strip().splitlines()[0]
+            print(f"{name:<28} {', '.join(needs) or '-':<26} {first}")
         _print_json(found)
 
 

@@ -4,10 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from s2l_ray.section import WHERE, Section
+from s2l_ray.section import WHERE, Count, Fraction, Section
+from s2l_ray.selection_config import SelectionConfig
 
-Fraction = Annotated[float, Field(ge=0, le=1)]
-Count = Annotated[int, Field(ge=1)]
 Format = Literal["auto", "alpaca", "prompt_completion", "messages", "sharegpt"]
 PromptStyle = Literal["alpaca", "chat", "plain"]
 Precision = Literal["fp32", "bf16"]
@@ -158,29 +157,13 @@ class TrajectoryConfig(Section):
     """Tokens in one scoring batch, padding included."""
 
 
-class SelectionConfig(Section):
-    """How many examples, and by which method."""
+class EmbeddingConfig(Section):
+    """Embeddings of the examples, made only where a selector needs them."""
 
-    selector: str = "s2l"
-    """Method that chooses: s2l, random or full."""
-    budget: Count | Annotated[float, Field(gt=0, le=1)] = 0.11
-    """Examples to select: a whole number from 1, or a share of the pool above 0 and up to 1 (1.0 is all of it)."""
-    seed: Annotated[int, Field(ge=0)] | None = None
-    """Seed of clustering and sampling; null takes the recipe's seed."""
-    controls: list[str] = []
-    """Selectors run beside `selector`, for comparison: for example [random, full]."""
-    num_clusters: Count = 100
-    """k-means clusters K (of each stratum, with stratify_by)."""
-    normalise: Literal["none", "zscore", "ratio"] = "none"
-    """Trajectories before clustering: raw as in the paper, z-scored per example, or l_t / l_(t-1)."""
-    stratify_by: Literal["source"] | None = None
-    """Give each source an equal share first, as the authors' code does; null clusters the whole pool."""
-    include_initial: bool = False
-    """Cluster on the untouched model's loss too (the paper does not)."""
-    kmeans_fit_rows: Count = 262_144
-    """Rows that k-means is fitted on, drawn with the seed; all rows are then assigned."""
-    kmeans_iterations: Count = 20
-    """Lloyd iterations of k-means."""
+    model: ModelConfig | None = None
+    """Model to embed with; null takes the finished proxy, so that nothing more is fetched."""
+    batch_tokens: Count = 8192
+    """Tokens in one batch, padding included."""
 
 
 class TaskConfig(Section):
@@ -249,6 +232,8 @@ class Recipe(Section):
     """The proxy model and its training."""
     trajectory: TrajectoryConfig = TrajectoryConfig()
     """Loss trajectories."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    """Embeddings."""
     selection: SelectionConfig = SelectionConfig()
     """The selection."""
     target: TargetConfig

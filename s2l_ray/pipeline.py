@@ -2,28 +2,33 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from s2l_ray.artifacts import Artifact, git_commit
-from s2l_ray.config import DataConfig, ModelConfig, Recipe, SelectionConfig, TaskConfig
-from s2l_ray.errors import InputError
+from s2l_ray.config import DataConfig, ModelConfig, Recipe, TaskConfig
 from s2l_ray.execution.cluster import ray_session
 from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
+from s2l_ray.numerics.kmeans import resolve_num_clusters
 from s2l_ray.progress import clock, note
+from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors import find_selector
 from s2l_ray.selectors.interface import resolve_budget
+from s2l_ray.selectors.learning_percentage import epoch_1_point
+from s2l_ray.stages.embed import embed_artifact, run_embed
 from s2l_ray.stages.evaluate import Task, evaluate_artifact, run_evaluate
 from s2l_ray.stages.finetune import finetune_artifact, run_finetune
 from s2l_ray.stages.prepare import PreparePlan, plan_prepare, run_prepare
 from s2l_ray.stages.proxy import proxy_artifact, run_proxy
-from s2l_ray.stages.select import run_select, select_artifact
+from s2l_ray.stages.select import SelectInputs, run_select, select_artifact
 from s2l_ray.stages.trajectories import run_trajectories, trajectories_artifact
 from s2l_ray.storage import Storage
 
-STAGES = ("prepare", "proxy", "trajectories", "select", "finetune", "evaluate")
+STAGES = ("prepare", "proxy", "trajectories", "embed", "select", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -72,18 +77,32 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     assert until in STAGES, until
     storage = Storage.open(recipe.storage)
     selectors = [find_selector(config.selector) for config in selections_of(recipe)]
-    for part in (recipe.proxy, recipe.target):
-        _check_model(part.model)
+    for model in (recipe.proxy.model, recipe.target.model, recipe.embedding.model):
+        if model is not None:
+            _check_model(model)
     pool = plan_prepare(storage, recipe.data, recipe.proxy.model, recipe.seed)
     _check_pool(recipe, min(sum(s.num_rows for s in pool.scans), recipe.data.limit or 2**63))
     target_pool = plan_prepare(storage, recipe.data, recipe.target.model, recipe.seed)
+    embed_pool = plan_prepare(storage, recipe.data, recipe.embedding.model or recipe.proxy.model, recipe.seed)
     task_plans = [_plan_task(storage, recipe, config) for config in recipe.evaluation.tasks]
     tasks = [Task(c, plan.artifact) for c, plan in zip(recipe.evaluation.tasks, task_plans, strict=True)]
-    needs_proxy = until in ("proxy", "trajectories") or any("trajectories" in s.requires for s in selectors)
+    proxy = proxy_artifact(pool.artifact, recipe.proxy, recipe.trajectory, recipe.seed)
+    inputs = SelectInputs(
+        pool.artifact,
+        target_pool.artifact,
+        trajectories_artifact(proxy, pool.artifact, recipe.trajectory),
+        embed_artifact(recipe.embedding, proxy, embed_pool.artifact),
+    )
+    needed = frozenset({until}).union(*(selector.requires for selector in selectors))
+    pools = {"prepare for target": target_pool}
+    if needed & {"embed", "embeddings"}:
+        pools["prepare for embedding"] = embed_pool
+    if until == STAGES[-1]:
+        pools |= {f"prepare task {c.name}": p for c, p in zip(recipe.evaluation.tasks, task_plans, strict=True)}
     steps = [
-        *_prepare_steps(recipe, pool, target_pool, task_plans),
-        *(_proxy_steps(recipe, pool.artifact) if needs_proxy else []),
-        *_arm_steps(recipe, pool.artifact, target_pool.artifact, tasks),
+        *_prepare_steps(recipe, pool, pools),
+        *_table_steps(recipe, proxy, inputs, embed_pool.artifact, needed),
+        *_arm_steps(recipe, inputs, tasks),
     ]
     wanted = STAGES[: STAGES.index(until) + 1]
     return Line(recipe, storage, tuple(step for step in steps if step.artifact.stage in wanted), pool)
@@ -103,9 +122,11 @@ def _check_pool(recipe: Recipe, num_examples: int) -> None:
     if config.selector != "full":
         resolve_budget(config.budget, num_examples)
     uses_clusters = any("num_clusters" in find_selector(c.selector).parameters for c in selections_of(recipe))
-    if uses_clusters and config.num_clusters > num_examples:
-        raise InputError(f"selection.num_clusters={config.num_clusters} exceeds the {num_examples} examples: lower it")
-    plan_training(recipe.proxy, num_examples, recipe.resources.num_workers, recipe.trajectory)
+    if uses_clusters:
+        resolve_num_clusters(config.num_clusters, num_examples)
+    plan = plan_training(recipe.proxy, num_examples, recipe.resources.num_workers, recipe.trajectory)
+    if any("epoch_1_fraction" in find_selector(c.selector).parameters for c in selections_of(recipe)):
+        epoch_1_point(np.array([point.fraction for point in plan.points]), config.epoch_1_fraction)
 
 
 def _plan_task(storage: Storage, recipe: Recipe, task: TaskConfig) -> PreparePlan:
@@ -118,40 +139,46 @@ def _plan_task(storage: Storage, recipe: Recipe, task: TaskConfig) -> PreparePla
     return plan_prepare(storage, data, recipe.target.model, recipe.seed)
 
 
-def _prepare_steps(
-    recipe: Recipe, pool: PreparePlan, target_pool: PreparePlan, task_plans: Sequence[PreparePlan]
-) -> list[Step]:
-    def step(label: str, plan: PreparePlan) -> Step:
-        return Step(label, plan.artifact, lambda: run_prepare(plan, recipe.resources))
+def _prepare_steps(recipe: Recipe, pool: PreparePlan, others: Mapping[str, PreparePlan]) -> list[Step]:
+    """Return a step for the pool, and for each other plan that is not the same (another tokenizer, another file)."""
 
     def pool_step() -> dict[str, Any]:
         manifest = run_prepare(pool, recipe.resources)
         _check_pool(recipe, manifest["rows"]["examples"])
         return manifest
 
+    def step(label: str, plan: PreparePlan) -> Step:
+        return Step(label, plan.artifact, lambda: run_prepare(plan, recipe.resources))
+
     steps = [Step("prepare", pool.artifact, pool_step)]
-    if target_pool.artifact.fingerprint != pool.artifact.fingerprint:  # target and proxy have different tokenizers
-        steps.append(step("prepare for target", target_pool))
-    named = zip(recipe.evaluation.tasks, task_plans, strict=True)
-    return steps + [step(f"prepare task {task.name}", plan) for task, plan in named]
+    for label, plan in others.items():
+        if plan.artifact.fingerprint not in {done.artifact.fingerprint for done in steps}:
+            steps.append(step(label, plan))
+    return steps
 
 
-def _proxy_steps(recipe: Recipe, pool: Artifact) -> list[Step]:
-    proxy = proxy_artifact(pool, recipe.proxy, recipe.trajectory, recipe.seed)
-    trajectories = trajectories_artifact(proxy, pool, recipe.trajectory)
-    return [
-        Step("proxy", proxy, lambda: run_proxy(
-            proxy, pool, recipe.proxy, recipe.trajectory, recipe.seed, recipe.resources)),
-        Step("trajectories", trajectories, lambda: run_trajectories(
-            trajectories, proxy, pool, recipe.trajectory, recipe.resources)),
-    ]
+def _table_steps(
+    recipe: Recipe, proxy: Artifact, inputs: SelectInputs, embed_pool: Artifact, needed: frozenset[str]
+) -> list[Step]:
+    """Return the steps that make the tables which the selectors require, and nothing more."""
+    pool, resources, trajectory = inputs.examples, recipe.resources, recipe.trajectory
+    by_proxy = {"proxy", "trajectories"} | ({"embed", "embeddings"} if recipe.embedding.model is None else set())
+    steps = []
+    if needed & by_proxy:
+        steps.append(Step("proxy", proxy, lambda: run_proxy(
+            proxy, pool, recipe.proxy, trajectory, recipe.seed, resources)))
+    if "trajectories" in needed:
+        steps.append(Step("trajectories", inputs.trajectories, lambda: run_trajectories(
+            inputs.trajectories, proxy, pool, trajectory, resources)))
+    if needed & {"embed", "embeddings"}:
+        steps.append(Step("embed", inputs.embeddings, lambda: run_embed(
+            inputs.embeddings, recipe.embedding, proxy, embed_pool, resources)))
+    return steps
 
 
-def _arm_steps(recipe: Recipe, pool: Artifact, target_pool: Artifact, tasks: list[Task]) -> list[Step]:
+def _arm_steps(recipe: Recipe, inputs: SelectInputs, tasks: list[Task]) -> list[Step]:
     """Return select, finetune and evaluate of each selection: all selections first, then all trainings."""
-    proxy = proxy_artifact(pool, recipe.proxy, recipe.trajectory, recipe.seed)
-    trajectories = trajectories_artifact(proxy, pool, recipe.trajectory)
-    arms = [_arm(recipe, config, (pool, target_pool, trajectories), tasks) for config in selections_of(recipe)]
+    arms = [_arm(recipe, config, inputs, tasks) for config in selections_of(recipe)]
     steps = [step for steps in zip(*arms, strict=True) for step in steps]
     if tasks and recipe.evaluation.include_base:
         base = evaluate_artifact(recipe.evaluation, recipe.target.model, tasks)
@@ -160,16 +187,13 @@ def _arm_steps(recipe: Recipe, pool: Artifact, target_pool: Artifact, tasks: lis
     return steps
 
 
-def _arm(
-    recipe: Recipe, config: SelectionConfig, tables: tuple[Artifact, Artifact, Artifact], tasks: list[Task]
-) -> list[Step]:
-    pool, target_pool, trajectories = tables
+def _arm(recipe: Recipe, config: SelectionConfig, inputs: SelectInputs, tasks: list[Task]) -> list[Step]:
     seed = recipe.seed if config.seed is None else config.seed
-    name = config.selector
-    select = select_artifact(config, seed, pool, target_pool, trajectories)
+    name, target_pool = config.selector, inputs.target_examples
+    select = select_artifact(config, seed, inputs)
     finetune = finetune_artifact(recipe.target, recipe.seed, select, target_pool)
     steps = [
-        Step(f"select {name}", select, lambda: run_select(select, config, seed, pool, target_pool, trajectories)),
+        Step(f"select {name}", select, lambda: run_select(select, config, seed, inputs)),
         Step(f"finetune {name}", finetune, lambda: run_finetune(
             finetune, recipe.target, recipe.seed, select, target_pool, recipe.resources, name)),
     ]

@@ -11,12 +11,13 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from s2l_ray.config import Recipe, SelectionConfig, TrainingConfig
+from s2l_ray.config import EmbeddingConfig, Recipe, TrainingConfig
 from s2l_ray.errors import InputError
 from s2l_ray.section import Section
+from s2l_ray.selection_config import SelectionConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
-_Training = TypeVar("_Training", bound=TrainingConfig)
+_WithModel = TypeVar("_WithModel", TrainingConfig, EmbeddingConfig)
 
 _MAX_VALUES = 10_000
 _MAX_SHOWN = 80
@@ -54,16 +55,18 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
 def parse_recipe(tree: dict[str, Any]) -> Recipe:
     """Check a nested mapping against the recipe's tree. Model folders become absolute: workers run elsewhere."""
     recipe = _validated(Recipe, tree)
-    parts = {name: _with_absolute_model(getattr(recipe, name)) for name in ("proxy", "target")}
+    parts = {name: _with_absolute_model(getattr(recipe, name)) for name in ("proxy", "embedding", "target")}
     return recipe.model_copy(update=parts)
 
 
-def _with_absolute_model(training: _Training) -> _Training:
-    model = training.model
+def _with_absolute_model(section: _WithModel) -> _WithModel:
+    model = section.model
+    if model is None:
+        return section
     found = {name: getattr(model, name) for name in ("path", "tokenizer") if getattr(model, name) is not None}
     folders = {name: Path(value).expanduser() for name, value in found.items()}
     absolute = {name: str(folder.absolute()) for name, folder in folders.items() if folder.is_dir()}
-    return training.model_copy(update={"model": model.model_copy(update=absolute)})
+    return section.model_copy(update={"model": model.model_copy(update=absolute)})
 
 
 def parse_selection(overrides: Sequence[str]) -> SelectionConfig:

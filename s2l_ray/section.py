@@ -4,11 +4,14 @@ A field marked WHERE decides where or how fast the run happens, never what comes
 artifacts' fingerprints, so a run moved to a larger cluster still finds its finished work.
 """
 
-from typing import Any, get_args
+from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 WHERE = "where"
+
+Fraction = Annotated[float, Field(ge=0, le=1)]
+Count = Annotated[int, Field(ge=1)]
 
 
 class Section(BaseModel):

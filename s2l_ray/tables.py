@@ -52,6 +52,11 @@ def trajectories_schema(num_points: int) -> pa.Schema:
     )
 
 
+def embeddings_schema(width: int) -> pa.Schema:
+    """Return the schema of an embeddings table with D = `width` numbers a row, at unit length."""
+    return pa.schema([("example_id", pa.string()), ("embedding", pa.list_(pa.float32(), width))])
+
+
 def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
     """Return the table with `metadata` (JSON-able) kept in its schema."""
     return table.replace_schema_metadata({_METADATA_KEY: json.dumps(metadata, sort_keys=True).encode()})
@@ -71,27 +76,32 @@ def losses_matrix(table: pa.Table) -> np.ndarray:
     InputError
         There is no `losses` column of equally long lists of numbers, or a loss is missing, NaN or infinite.
     """
-    if "losses" not in table.column_names:
-        raise InputError(f"a trajectories table needs a column `losses`, got {table.column_names}")
-    column = table["losses"].combine_chunks()
+    return vectors_matrix(table, "losses")
+
+
+def vectors_matrix(table: pa.Table, name: str) -> np.ndarray:
+    """Return a column of equally long lists of finite numbers as float32 of shape (N, D)."""
+    if name not in table.column_names:
+        raise InputError(f"the table needs a column `{name}`, got {table.column_names}")
+    column = table[name].combine_chunks()
     if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type) or
             pa.types.is_large_list(column.type)) or not _is_number(column.type.value_type):
-        raise InputError(f"column `losses` must hold lists of numbers, got {column.type}")
+        raise InputError(f"column `{name}` must hold lists of numbers, got {column.type}")
     if column.null_count or column.flatten().null_count:
-        raise InputError("column `losses` has missing values; every example needs every loss")
+        raise InputError(f"column `{name}` has missing values; every example needs every one")
     num_rows = len(column)
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     if num_rows == 0 or len(values) == 0:
-        raise InputError("the trajectories table is empty")
+        raise InputError(f"the table of `{name}` is empty")
     lengths = np.unique(column.value_lengths().to_numpy(zero_copy_only=False))
     if len(lengths) != 1:
-        raise InputError(f"`losses` lists must have one length, got lengths {lengths[:5].tolist()}")
+        raise InputError(f"`{name}` lists must have one length, got lengths {lengths[:5].tolist()}")
     losses_NC = values.reshape(num_rows, -1)
     bad = np.flatnonzero(~np.isfinite(losses_NC).all(axis=1))
     if len(bad):
         first = bad[:5].tolist()
         ids = table["example_id"].take(first).to_pylist() if "example_id" in table.column_names else first
-        raise InputError(f"{len(bad)} rows have a NaN or infinite loss, for example {ids}; remove them first")
+        raise InputError(f"{len(bad)} rows have a NaN or infinite value in `{name}`, e.g. {ids}; remove them first")
     return losses_NC
 
 

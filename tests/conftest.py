@@ -77,11 +77,11 @@ def _small_recipe(data: Path, storage: Path | str, **changes):
         "proxy": {"model": {"path": str(ASSETS / "proxy_base")}, "max_steps": 6, "global_batch_size": 8,
                   "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 2},
         "trajectory": {"num_points": 3},
-        "selection": {"budget": 0.11, "num_clusters": 8, "controls": ["random", "full"]},
+        "selection": {"budget": 0.11, "num_clusters": 8, "controls": ["random"]},
         "target": {"model": {"path": str(ASSETS / "target_base")}, "max_steps": 3, "global_batch_size": 8,
-                   "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 0, "zero_stage": 2},
+                   "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 0, "zero_stage": 2, "precision": "bf16"},
         "evaluation": {"tasks": [{"name": "problems", "path": str(data / "held_out.jsonl"),
-                                  "metrics": ["loss", "exact_match"], "max_new_tokens": 8}]},
+                                  "metrics": ["loss", "exact_match", "rouge_l", "bleu"], "max_new_tokens": 8}]},
         "resources": {"num_workers": 2},
     }
     for key, value in changes.items():

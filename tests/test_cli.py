@@ -71,9 +71,42 @@ def test_same_seed_same_ids_in_the_same_order(s2l, table, tmp_path):
     assert chosen[0] == chosen[1] and len(chosen[0]) == 20
 
 
-def test_recipes_ends_with_one_json_object(s2l):
+def test_recipes_and_selectors_end_with_one_json_object(s2l):
     code, out, _ = s2l("recipes")
     assert code == 0 and {"quickstart", "math-cpu", "mathinstruct-phi2"} <= set(json.loads(out.splitlines()[-1]))
+    code, out, _ = s2l("selectors")
+    assert code == 0 and json.loads(out.splitlines()[-1])["s2l"] == ["trajectories"]
+
+
+def test_somebody_elses_wide_perplexities_with_a_nan_are_selected_from(s2l, tmp_path):
+    values = np.random.default_rng(0).uniform(1, 50, (50, 3))
+    values[7, 1] = np.nan
+    columns = {f"ppl_{step}": values[:, column] for column, step in enumerate((5, 10, 100))}
+    pq.write_table(pa.table({"example_id": [f"e{i}" for i in range(50)], **columns}), tmp_path / "theirs.parquet")
+    command = ["select", "--trajectories", tmp_path / "theirs.parquet", "--budget", "10", "--output", tmp_path / "chosen",
+               "selection.num_clusters=4"]
+    code, _, err = s2l(*command)
+    assert code == 2 and "look like perplexities: say --kind perplexity" in " ".join(err.split())
+    code, _, err = s2l(*command, "--kind", "perplexity")
+    assert code == 2 and "1 of 50 rows cannot be used (1 with a NaN or infinite value), e.g. 'e7'" in " ".join(err.split())
+    code, out, err = s2l(*command, "--kind", "perplexity", "--drop-non-finite")
+    result = json.loads(out.splitlines()[-1])
+    assert (code, result["num_dropped"], result["num_candidates"], result["budget"]) == (0, 1, 49, 10), err
+    dropped = pq.read_table(tmp_path / "chosen" / "quarantine.parquet").to_pylist()
+    assert dropped == [{"example_id": "e7", "reason": "NaN or infinite value"}]
+
+
+def test_compare_ends_with_one_json_object(s2l, table, tmp_path):
+    for name in ("s2l", "random"):
+        assert s2l("select", "--trajectories", table, "--selector", name, "--budget", "20", "--output", tmp_path / name,
+                   "selection.num_clusters=5")[0] == 0
+    code, out, _ = s2l("compare", tmp_path / "s2l", tmp_path / "random" / "selection.parquet", "--pool", table)
+    found = json.loads(out.splitlines()[-1])
+    assert code == 0 and "Jaccard" in out
+    assert found["pairs"][0]["num_common_by_chance"] == 20 * 20 / 200
+    assert [stable["num_clusters"] for stable in found["cluster_stability"]] == [5]
+    code, out, err = s2l("compare", tmp_path / "s2l", tmp_path / "random", "--pool", tmp_path / "none.parquet")
+    assert (code, out) == (2, "") and "--pool" in err and "no such file" in " ".join(err.split())
 
 
 BAD = {
@@ -94,14 +127,21 @@ BAD = {
     "batch does not fit workers": (["run", "RECIPE", "resources.num_workers=3"], r"global_batch_size=8 must be a multiple"),
     "unknown run": (["status", "nothing", "--storage", "STORAGE"], r"has no run 'nothing'"),
     "no table": (["select", "--trajectories", "/nowhere.parquet"], r"/nowhere.parquet: no such file"),
+    "unknown kind": (["select", "--trajectories", "TABLE", "--kind", "bits"], r"--kind 'bits' is unknown; it is one of nats"),
+    "kind without a table": (["select", "RECIPE", "--kind", "perplexity"], r"say how to read --trajectories"),
+    "dropping without a table": (["select", "RECIPE", "--drop-non-finite"], r"say how to read --trajectories"),
+    "export to a folder": (["trajectories", "RECIPE", "--export", "STORAGE"], r"must be a file in a folder"),
+    "export below a file": (["trajectories", "RECIPE", "--export", "/dev/null/x.parquet"], r"--export .* cannot be written"),
+    "one selection to compare": (["compare", "STORAGE"], r"give 2 to 26 selections to compare, got 1"),
+    "nothing to compare": (["compare", "TABLE", "/nowhere"], r"/nowhere: no selection there"),
     "override without value": (["run", "RECIPE", "seed"], r"'seed' must have the form key.path=value"),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_bad_input_exits_2_with_one_message_before_anything_starts(case, s2l, recipe, tmp_path):
+def test_bad_input_exits_2_with_one_message_before_anything_starts(case, s2l, recipe, table, tmp_path):
     arguments, message = BAD[case]
-    places = {"RECIPE": recipe, "STORAGE": tmp_path}
+    places = {"RECIPE": recipe, "STORAGE": tmp_path, "TABLE": table}
     code, out, err = s2l(*(places.get(argument, argument) for argument in arguments))
     assert code == 2, err
     assert out == ""

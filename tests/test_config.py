@@ -2,6 +2,7 @@
 
 import json
 import re
+from typing import get_args
 
 import pytest
 from hypothesis import given, settings
@@ -10,6 +11,7 @@ from pydantic import ValidationError
 
 from s2l_ray.config import (
     DataConfig,
+    EmbeddingConfig,
     EvaluationConfig,
     ModelConfig,
     ProxyConfig,
@@ -22,8 +24,8 @@ from s2l_ray.config import (
 )
 from s2l_ray.section import WHERE, Section
 
-SECTIONS = (Recipe, DataConfig, ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig, SelectionConfig, TaskConfig,
-            EvaluationConfig, ResourcesConfig)
+SECTIONS = (Recipe, DataConfig, ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig, SelectionConfig,
+            TaskConfig, EvaluationConfig, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
@@ -33,7 +35,8 @@ WHERE_FIELDS = {
     ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "num_checkpoints"},
     TargetConfig: {"micro_batch_size", "gradient_checkpointing", "num_checkpoints", "offload_optimizer"},
     TrajectoryConfig: set(),
-    SelectionConfig: set(),
+    EmbeddingConfig: set(),
+    SelectionConfig: {"scores"},  # select hashes the file itself
     TaskConfig: {"path"},
     EvaluationConfig: {"batch_size"},
     ResourcesConfig: set(ResourcesConfig.model_fields),
@@ -108,14 +111,20 @@ def errors_of(section, **values):
 # --- descriptions and defaults -----------------------------------------------------------------------
 
 
+def types_in(annotation):
+    """Yield the types that an annotation is made of: list[TaskConfig] | None holds TaskConfig."""
+    yield annotation
+    for part in get_args(annotation):
+        yield from types_in(part)
+
+
 def test_the_list_of_sections_is_complete():
     found, pending = set(), [Recipe]
     while pending:
         section = pending.pop()
         found.add(section)
-        for field in section.model_fields.values():
-            kinds = re.findall(r"s2l_ray\.config\.(\w+)", repr(field.annotation))
-            pending.extend(s for s in SECTIONS if s.__name__ in kinds and s not in found)
+        inside = {kind for field in section.model_fields.values() for kind in types_in(field.annotation)}
+        pending.extend(k for k in inside - found if isinstance(k, type) and issubclass(k, Section))
     assert found == set(SECTIONS)
 
 

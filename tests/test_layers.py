@@ -32,6 +32,7 @@ RULES = {
     "section": Rule(0.0),
     "progress": Rule(0.0),
     "hub": Rule(0.1),
+    "selection_config": Rule(0.05),
     "config": Rule(0.1),
     "tables": Rule(0.1),
     "storage": Rule(0.2),
@@ -39,6 +40,7 @@ RULES = {
     "status": Rule(0.3),
     "recipes": Rule(0.3),
     # L1: the foundation alone below them.
+    "bring": Rule(1),
     "rows": Rule(1),
     "numerics": Rule(1),
     "metrics": Rule(1),
@@ -46,6 +48,8 @@ RULES = {
     # L2: models without Ray, selectors without either.
     "modeling": Rule(2, only("rows"), torch=True),
     "selectors": Rule(2, only("numerics")),
+    "comparison_tables": Rule(1),
+    "comparison": Rule(2, only("bring", "numerics")),
     # L3, the lowest that imports Ray.
     "execution": Rule(3, EVERYTHING_BELOW, torch=True, ray=True),
     # L4: no stage imports another one.

@@ -82,16 +82,16 @@ def test_losses_of_slices_and_many_chunks(kind):
         (pa.table({"loss": [1.0]}), r"needs a column `losses`, got \['loss'\]"),
         (pa.table({"losses": [1.0]}), "must hold lists of numbers, got double"),
         (trajectories([["a"]], pa.list_(pa.string())), "must hold lists of numbers, got list<"),
-        (trajectories([[1.0], None]), "has missing values; every example needs every loss"),
-        (trajectories([[1.0, None]]), "has missing values; every example needs every loss"),
+        (trajectories([[1.0], None]), "has missing values; every example needs every one"),
+        (trajectories([[1.0, None]]), "has missing values; every example needs every one"),
         (trajectories([[1.0], None], pa.list_(pa.float32(), 1)), "has missing values"),
-        (trajectories([]), "the trajectories table is empty"),
-        (trajectories([[], []]), "the trajectories table is empty"),
+        (trajectories([]), "the table of `losses` is empty"),
+        (trajectories([[], []]), "the table of `losses` is empty"),
         (trajectories([[1.0], [1.0, 2.0], [1.0]]), r"must have one length, got lengths \[1, 2\]"),
         # Three lists of lengths 1, 3 and 2 hold as many values as three of length 2.
         (trajectories([[1.0], [1.0, 2.0, 3.0], [1.0, 2.0]]), r"must have one length, got lengths \[1, 2, 3\]"),
         (trajectories([[1.0], [float("nan")], [float("inf")]]), r"^2 rows have a NaN or infinite .* \['e1', 'e2'\]"),
-        (trajectories([[1.0], [float("nan")]]).drop(["example_id"]), r"^1 rows have a NaN .* example \[1\]; remove"),
+        (trajectories([[1.0], [float("nan")]]).drop(["example_id"]), r"^1 rows have a NaN .* e\.g\. \[1\]; remove"),
     ],
 )
 def test_what_is_no_trajectories_table(table, message):

@@ -2,6 +2,7 @@
 
 cluster       join a Ray cluster or start one on this machine, and check that it can do the work
 datasets      prepared examples as Ray Data
+shards        a pass over the shards of a pool, resumed by shard
 work          run units of work on a pool of actors through Ray Data
 training      run one supervised fine-tuning with Ray Train
 train_worker  what each worker of it does

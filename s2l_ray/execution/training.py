@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import signal
 import threading
 from collections.abc import Iterator
 from typing import Any
@@ -55,7 +56,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
         # Unsplit: an even split drops rows silently, and each worker samples from the whole table by index anyway.
         dataset_config=DataConfig(datasets_to_split=[]),
     )
-    with _watch(run, board):
+    with _watch(run, board), _interruptible():
         result = trainer.fit()
     outcome = result.return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
@@ -87,6 +88,19 @@ class _Board:
 
     def read(self) -> tuple[int, dict[str, float]]:
         return self._step, self._facts
+
+
+@contextlib.contextmanager
+def _interruptible() -> Iterator[None]:
+    """Let Ctrl-C end the block as KeyboardInterrupt: Train's own handler exits the process, and stays after `fit`."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, before)
 
 
 @contextlib.contextmanager

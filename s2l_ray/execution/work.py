@@ -89,7 +89,8 @@ def run_units(
 
 
 def _dataset(
-    worker: type, arguments: dict[str, Any], units: Sequence[Any], resources: ResourcesConfig, *, actors: bool, gpu: bool
+    worker: type, arguments: dict[str, Any], units: Sequence[Any], resources: ResourcesConfig, *,
+    actors: bool, gpu: bool,
 ) -> "ray.data.Dataset":
     """Return the lazy dataset whose rows are what the workers return."""
     context = DataContext.get_current()

@@ -5,6 +5,7 @@ examples      units of rows to tokenised examples
 tokenization  conversations to token ids and the mask of supervised tokens
 batching      token-bounded batches of examples of like length, and their padding
 losses        mean negative log-likelihood of each example
+embedding     mean-pooled last hidden states
 generation    greedy answers
 memory        how this process takes memory from the system
 schedule      steps and trajectory points of a training

@@ -2,6 +2,7 @@
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from sklearn.cluster import KMeans
@@ -11,6 +12,7 @@ from threadpoolctl import threadpool_limits
 from s2l_ray.errors import InputError
 
 _BLOCK_ROWS = 1_000_000
+_MOST_AUTO_CLUSTERS = 1000
 
 
 @dataclass(frozen=True)
@@ -20,6 +22,23 @@ class Clustering:
     labels_N: np.ndarray
     centroids_KC: np.ndarray
     distances_N: np.ndarray
+
+
+def resolve_num_clusters(num_clusters: int | Literal["auto"], num_rows: int) -> int:
+    """Return K; auto is sqrt(N / 2), rounded, from 1 to 1000 (a rule of thumb, not of the papers).
+
+    Raises
+    ------
+    InputError
+        More clusters are asked for than there are rows.
+    """
+    if num_clusters == "auto":
+        return min(max(1, round((num_rows / 2) ** 0.5)), _MOST_AUTO_CLUSTERS)
+    if num_clusters > num_rows:
+        raise InputError(
+            f"selection.num_clusters={num_clusters} exceeds the {num_rows} examples: lower it, or set it to auto"
+        )
+    return num_clusters
 
 
 def cluster_rows(

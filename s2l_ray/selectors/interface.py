@@ -1,68 +1,31 @@
-"""What a selector is given and what it gives back."""
+"""What a selector is given and what it gives back: from tables to a pool, from a choice to the selection table."""
 
-from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2l_ray.config import SelectionConfig
 from s2l_ray.errors import InputError
-from s2l_ray.tables import SELECTION, check_selection, losses_matrix, metadata_of, with_metadata
+from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.selectors.per import select_per_source
+from s2l_ray.selectors.pool import Choice, Pool, Selector
+from s2l_ray.tables import SELECTION, check_selection, losses_matrix, metadata_of, vectors_matrix, with_metadata
 
 
-@dataclass(frozen=True)
-class Pool:
-    """The candidate pool, sorted by example_id so that no result depends on the order of the input."""
-
-    example_ids: pa.Array
-    """The N ids, ascending."""
-    sources: pa.Array | None = None
-    """The source of each example."""
-    losses_NC: np.ndarray | None = None
-    """Loss trajectories in nats, oldest point first, where the selector requires them."""
-    fractions_C: np.ndarray | None = None
-    """Training fraction of each point, where known; 0 is the untouched model."""
-
-    def __len__(self) -> int:
-        return len(self.example_ids)
-
-
-@dataclass(frozen=True)
-class Choice:
-    """What a selector chose: positions in the pool by rank, with cluster and score where it has them."""
-
-    positions_B: np.ndarray
-    clusters_B: np.ndarray | None = None
-    scores_B: np.ndarray | None = None
-    facts: dict[str, Any] = field(default_factory=dict)
-    """JSON-able findings for the report, such as the size and quota of each cluster."""
-
-
-class Selector(Protocol):
-    """A method that chooses `budget` examples of a pool."""
-
-    name: ClassVar[str]
-    requires: ClassVar[frozenset[str]]
-    """Tables it needs beside the ids: only what a selector requires is computed."""
-    parameters: ClassVar[frozenset[str]]
-    """Fields of SelectionConfig that change its choice, beside budget and seed."""
-    is_nested: ClassVar[bool]
-    """Whether the first b rows of its order are its selection at budget b."""
-
-    def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
-        """Choose exactly `budget` positions, none twice."""
-        ...
-
-
-def pool_of(table: pa.Table, requires: frozenset[str]) -> Pool:
+def pool_of(
+    table: pa.Table, requires: frozenset[str], embeddings: pa.Table | None = None, scores: pa.Table | None = None
+) -> Pool:
     """Return the pool of a trajectories table (or of any table with example_id, for selectors that need no more).
+
+    Rows of `embeddings` (example_id, embedding) and `scores` (example_id, score) are matched by id.
 
     Raises
     ------
     InputError
-        The table is empty, has no example_id, repeats one, or its losses are missing or not finite.
+        The table is empty, has no example_id, repeats one, or something the selector requires is missing, not finite,
+        or not there for every example.
     """
     if "example_id" not in table.column_names:
         raise InputError(f"the table needs a column example_id, it has {table.column_names}")
@@ -75,11 +38,58 @@ def pool_of(table: pa.Table, requires: frozenset[str]) -> Pool:
         repeated = ids.filter(pc.equal(ids, pa.concat_arrays([ids[1:], pa.nulls(1, ids.type)])))
         raise InputError(f"example_id repeats, for example {repeated[:3].to_pylist()}; ids must be unique")
     sources = table["source"].combine_chunks().take(order) if "source" in table.column_names else None
-    if "trajectories" not in requires:
-        return Pool(ids, sources)
-    points = metadata_of(table.schema).get("points")
-    fractions = np.array([point["fraction"] for point in points]) if points else None
-    return Pool(ids, sources, losses_matrix(table)[order.to_numpy()], fractions)
+    if "sources" in requires and (sources is None or sources.null_count):
+        raise InputError("this selector needs a column source without missing values")
+    losses_NC = fractions_C = None
+    if "trajectories" in requires:
+        points = metadata_of(table.schema).get("points")
+        fractions_C = np.array([point["fraction"] for point in points]) if points else None
+        losses_NC = losses_matrix(table)[order.to_numpy()]
+    return Pool(
+        ids,
+        sources,
+        losses_NC,
+        fractions_C,
+        _embeddings(embeddings, ids) if "embeddings" in requires else None,
+        _numbers(table, "num_supervised_tokens")[order.to_numpy()] if "lengths" in requires else None,
+        _numbers(_matched(scores, ids, "scores"), "score") if "scores" in requires else None,
+    )
+
+
+def _matched(table: pa.Table | None, ids: pa.Array, what: str) -> pa.Table:
+    """Return the table's rows in the order of the pool's ids."""
+    if table is None:
+        raise InputError(f"this selector needs {what}: give a table of them (--{what} FILE.parquet)")
+    if "example_id" not in table.column_names:
+        raise InputError(f"the {what} table needs a column example_id, it has {table.column_names}")
+    theirs = table["example_id"].cast(pa.string()).combine_chunks()
+    if len(theirs.unique()) < len(theirs):
+        raise InputError(f"the {what} table has {len(theirs) - len(theirs.unique())} repeated ids; ids must be unique")
+    places = pc.index_in(ids, value_set=theirs)
+    if places.null_count:
+        missing = ids.filter(pc.is_null(places))
+        few = missing[:3].to_pylist()
+        raise InputError(f"{len(missing)} examples have no row in the {what} table, for example {few}")
+    return table.take(places)
+
+
+def _numbers(table: pa.Table, column: str) -> np.ndarray:
+    """Return a column of finite numbers, (N,) float64."""
+    if column not in table.column_names:
+        raise InputError(f"this selector needs a column {column}; the table has {table.column_names}")
+    values_N = np.asarray(table[column].to_numpy(), dtype=np.float64)
+    if not np.isfinite(values_N).all():
+        raise InputError(f"column {column} has {int((~np.isfinite(values_N)).sum())} missing or non-finite values")
+    return values_N
+
+
+def _embeddings(table: pa.Table | None, ids: pa.Array) -> np.ndarray:
+    """Return the pool's embeddings at unit length, (N, D) float32."""
+    rows_ND = vectors_matrix(_matched(table, ids, "embeddings"), "embedding")
+    norms_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    if not (norms_N > 0).all():
+        raise InputError(f"{int((norms_N == 0).sum())} embeddings are all zero and have no direction")
+    return rows_ND / norms_N
 
 
 def resolve_budget(budget: int | float, num_candidates: int) -> int:
@@ -99,7 +109,7 @@ def resolve_budget(budget: int | float, num_candidates: int) -> int:
 def selection_identity(selector: Selector, config: SelectionConfig, seed: int) -> dict[str, Any]:
     """Return what decides a selection beside its tables: only the parameters that this selector reads."""
     values = config.identity()
-    budget = {} if selector.name == "full" else {"budget": config.budget, "seed": seed}
+    budget = {} if selector.name == "full" else {"budget": config.budget, "seed": seed, "per": config.per}
     return {"selector": selector.name, **budget, **{name: values[name] for name in sorted(selector.parameters)}}
 
 
@@ -108,7 +118,9 @@ def run_selector(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Return the selection table, with its origin in the metadata, and the selector's findings."""
     budget = len(pool) if selector.name == "full" else resolve_budget(config.budget, len(pool))
-    choice = selector.select(pool, budget, config, np.random.default_rng(seed))
+    is_per_source = config.per == "source" and selector.name != "full"
+    select = partial(select_per_source, selector) if is_per_source else selector.select
+    choice: Choice = select(pool, budget, config, np.random.default_rng(seed))
     columns = [
         pa.array(np.arange(budget), pa.int64()),
         pool.example_ids.take(pa.array(choice.positions_B)),
@@ -125,4 +137,9 @@ def run_selector(
 
 
 def _optional(values: np.ndarray | None, length: int, kind: pa.DataType) -> pa.Array:
-    return pa.nulls(length, kind) if values is None else pa.array(values).cast(kind)
+    if values is None:
+        return pa.nulls(length, kind)
+    if pa.types.is_float32(kind):  # scores rank in double precision; the table holds the nearest float32
+        limit = np.finfo(np.float32).max
+        values = np.clip(values, -limit, limit)
+    return pa.array(values).cast(kind)

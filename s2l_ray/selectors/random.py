@@ -4,8 +4,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from s2l_ray.config import SelectionConfig
-from s2l_ray.selectors.interface import Choice, Pool
+from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.selectors.pool import Choice, Pool
 
 
 class Random:

@@ -4,16 +4,16 @@ Yang et al., "SmallToLarge (S2L): Scalable Data Selection for Fine-tuning Large 
 Training Trajectories of Small Models", NeurIPS 2024, arXiv 2403.07384, Algorithm 1.
 """
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-import pyarrow.compute as pc
 
-from s2l_ray.config import SelectionConfig
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.allocation import water_filling
-from s2l_ray.numerics.kmeans import cluster_rows
-from s2l_ray.selectors.interface import Choice, Pool
+from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
+from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.selectors.per import sources_of
+from s2l_ray.selectors.pool import Choice, Pool
 
 
 class S2L:
@@ -27,7 +27,8 @@ class S2L:
     the authors' code does (Algorithm 1 clusters the whole pool); a source of fewer than K examples then makes one
     cluster of each. Our choice where the paper is silent: the trajectories exclude the untouched model unless
     `include_initial`; `normalise` (zscore, ratio) is our addition. A point's score is minus its distance to the
-    centroid. If all trajectories are equal there is one non-empty cluster and the choice is uniform.
+    centroid. The findings give each cluster's centroid (as clustered) and its members' mean losses in nats at all
+    recorded points. If all trajectories are equal there is one non-empty cluster and the choice is uniform.
     """
 
     name: ClassVar[str] = "s2l"
@@ -39,15 +40,15 @@ class S2L:
 
     def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
         """Return an even sample over clusters."""
+        assert pool.losses_NC is not None
         rows_NC = prepare_trajectories(pool, config)
-        if config.num_clusters > len(pool):
-            raise InputError(f"selection.num_clusters={config.num_clusters} exceeds the pool's {len(pool)} examples")
+        resolve_num_clusters(config.num_clusters, len(pool))  # refuses more clusters than examples
         strata = _strata(pool, config)
         quotas = water_filling(np.array([len(members) for _, members in strata]), budget)
         parts, facts, first_cluster = [], [], 0
         for index in np.argsort([len(members) for _, members in strata], kind="stable"):
             source, members = strata[index]
-            part = _sample_clusters(rows_NC[members], int(quotas[index]), config, rng)
+            part = _sample_clusters(rows_NC[members], pool.losses_NC[members], int(quotas[index]), config, rng)
             assert part.clusters_B is not None and part.scores_B is not None
             parts.append((members[part.positions_B], part.clusters_B + first_cluster, part.scores_B))
             facts += [{"source": source, **c, "cluster": c["cluster"] + first_cluster} for c in part.facts["clusters"]]
@@ -77,31 +78,33 @@ def _strata(pool: Pool, config: SelectionConfig) -> list[tuple[str | None, np.nd
     """Return (source, positions) of each stratum; one for the whole pool without stratification."""
     if config.stratify_by is None:
         return [(None, np.arange(len(pool)))]
-    if pool.sources is None or pool.sources.null_count:
-        raise InputError("selection.stratify_by=source needs a column source without missing values")
-    codes = pc.dictionary_encode(pool.sources)
-    names, labels_N = codes.dictionary.to_pylist(), codes.indices.to_numpy()
-    return [(name, np.flatnonzero(labels_N == code)) for code, name in sorted(enumerate(names), key=lambda p: p[1])]
+    return [*sources_of(pool, "selection.stratify_by=source")]
 
 
-def _sample_clusters(rows_NC: np.ndarray, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
+def _sample_clusters(
+    rows_NC: np.ndarray, losses_NC: np.ndarray, budget: int, config: SelectionConfig, rng: np.random.Generator
+) -> Choice:
     """Cluster the rows and draw evenly over the clusters, smallest first."""
+    asked = config.num_clusters if config.num_clusters == "auto" else min(config.num_clusters, len(rows_NC))
     found = cluster_rows(
-        rows_NC, min(config.num_clusters, len(rows_NC)), rng,
+        rows_NC, resolve_num_clusters(asked, len(rows_NC)), rng,
         fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations,
     )
-    num_clusters = len(found.centroids_KC)
-    sizes_K = np.bincount(found.labels_N, minlength=num_clusters)
+    sizes_K = np.bincount(found.labels_N, minlength=len(found.centroids_KC))
     quotas_K = water_filling(sizes_K, budget)
     members = np.split(np.argsort(found.labels_N, kind="stable"), np.cumsum(sizes_K)[:-1])
     drawn, facts = [], []
     for cluster in np.argsort(sizes_K, kind="stable"):
-        drawn.append(rng.choice(members[cluster], int(quotas_K[cluster]), replace=False))
-        facts.append(_cluster_facts(int(cluster), int(sizes_K[cluster]), int(quotas_K[cluster]), found.centroids_KC))
+        rows = members[cluster]
+        drawn.append(rng.choice(rows, int(quotas_K[cluster]), replace=False))
+        facts.append({
+            "cluster": int(cluster), "size": len(rows), "quota": int(quotas_K[cluster]),
+            "centroid": _rounded(found.centroids_KC[cluster]),
+            "mean_losses": _rounded(losses_NC[rows].mean(axis=0)) if len(rows) else None,
+        })
     positions = np.concatenate(drawn)
     return Choice(positions, found.labels_N[positions], -found.distances_N[positions], {"clusters": facts})
 
 
-def _cluster_facts(cluster: int, size: int, quota: int, centroids_KC: np.ndarray) -> dict[str, Any]:
-    centroid = [round(float(value), 4) for value in centroids_KC[cluster]]
-    return {"cluster": cluster, "size": size, "quota": quota, "centroid": centroid}
+def _rounded(values_C: np.ndarray) -> list[float]:
+    return [round(float(value), 4) for value in values_C]

@@ -2,56 +2,90 @@
 
 import json
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import SelectionConfig
+from s2l_ray.artifacts import Artifact, file_digest
+from s2l_ray.bring import DROPPED, Kind, read_parquet, read_trajectories_file
 from s2l_ray.errors import InputError
 from s2l_ray.rows.originals import json_lines, typed_table
+from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors import find_selector
 from s2l_ray.selectors.interface import Pool, pool_of, run_selector, selection_identity
 from s2l_ray.storage import Storage
 from s2l_ray.tables import metadata_of, with_metadata
 
 
-def select_artifact(
-    config: SelectionConfig, seed: int, examples: Artifact, target_examples: Artifact, trajectories: Artifact
-) -> Artifact:
-    """Name a selection. Only the tables that the selector requires are its parents."""
-    selector = find_selector(config.selector)
-    parents = {"examples": examples.fingerprint, "target_examples": target_examples.fingerprint}
-    if "trajectories" in selector.requires:
-        parents["trajectories"] = trajectories.fingerprint
-    return Artifact(examples.storage, "select", selection_identity(selector, config, seed), parents)
+@dataclass(frozen=True)
+class SelectInputs:
+    """What a selection is made from; a selector reads only the tables that it requires."""
+
+    examples: Artifact
+    """The pool as the proxy sees it, with the rows as they came."""
+    target_examples: Artifact
+    """The pool as the target sees it."""
+    trajectories: Artifact
+    embeddings: Artifact
+
+    def required(self, config: SelectionConfig) -> dict[str, Artifact]:
+        """Return the artifacts that decide this selection."""
+        requires = find_selector(config.selector).requires
+        always = {"examples": self.examples, "target_examples": self.target_examples}
+        tables = {"trajectories": self.trajectories, "embeddings": self.embeddings}
+        return {**always, **{name: artifact for name, artifact in tables.items() if name in requires}}
 
 
-def run_select(
-    artifact: Artifact, config: SelectionConfig, seed: int, examples: Artifact, target_examples: Artifact,
-    trajectories: Artifact,
-) -> dict[str, Any]:
+def select_artifact(config: SelectionConfig, seed: int, inputs: SelectInputs) -> Artifact:
+    """Name a selection.
+
+    Raises
+    ------
+    InputError
+        The selector needs scores and `selection.scores` names no file.
+    """
+    identity = selection_identity(find_selector(config.selector), config, seed)
+    if "scores" in find_selector(config.selector).requires:
+        identity["scores"] = file_digest(_scores_file(config))
+    parents = {name: artifact.fingerprint for name, artifact in inputs.required(config).items()}
+    return Artifact(inputs.examples.storage, "select", identity, parents)
+
+
+def _scores_file(config: SelectionConfig) -> Path:
+    file = Path(config.scores or "").expanduser()
+    if not file.is_file():
+        raise InputError(f"selection.scores={config.scores!r} must name a Parquet file of example_id and score")
+    return file
+
+
+def run_select(artifact: Artifact, config: SelectionConfig, seed: int, inputs: SelectInputs) -> dict[str, Any]:
     """Write `selection.parquet`, and the chosen rows by rank as `subset.jsonl` and `subset.parquet`.
 
-    An example that the target's tokenizer cannot use (its response lies beyond max_length there) is no candidate.
+    An example that another model's tokenizer cannot use (its response lies beyond max_length there) is no candidate.
     """
     started, storage = time.time(), artifact.storage
-    selector = find_selector(config.selector)
-    if "trajectories" in selector.requires:
-        table = _read_shards(storage, trajectories.file("shards"))
+    selector, required = find_selector(config.selector), inputs.required(config)
+    if "trajectories" in required:
+        table = _read_shards(storage, required["trajectories"].file("shards"))
     else:
-        table = _read_shards(storage, examples.file("examples"), ["example_id", "source"])
+        columns = ["example_id", "source", "num_supervised_tokens"]
+        table = _read_shards(storage, inputs.examples.file("examples"), columns)
     num_pool = table.num_rows
-    if target_examples.fingerprint != examples.fingerprint:
-        usable = _read_shards(storage, target_examples.file("examples"), ["example_id"])["example_id"]
-        table = table.filter(pc.is_in(table["example_id"], value_set=usable.combine_chunks()))
-    pool = pool_of(table, selector.requires)
+    if inputs.target_examples.fingerprint != inputs.examples.fingerprint:
+        table = _only(table, _read_shards(storage, inputs.target_examples.file("examples"), ["example_id"]))
+    embeddings = scores = None
+    if "embeddings" in required:
+        embeddings = _read_shards(storage, required["embeddings"].file("shards"))
+        table = _only(table, embeddings)
+    if "scores" in selector.requires:
+        scores = read_parquet(_scores_file(config), "selection.scores")
+    pool = pool_of(table, selector.requires, embeddings, scores)
     selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
     storage.write_table(artifact.file("selection.parquet"), selection)
-    _write_subset(artifact, examples, selection["example_id"])
+    _write_subset(artifact, inputs.examples, selection["example_id"])
     storage.write_json(artifact.file("findings.json"), facts)
     return artifact.publish(
         {
@@ -61,6 +95,11 @@ def run_select(
         },
         started,
     )
+
+
+def _only(table: pa.Table, usable: pa.Table) -> pa.Table:
+    """Return the rows whose example is in the other table too."""
+    return table.filter(pc.is_in(table["example_id"], value_set=usable["example_id"].combine_chunks()))
 
 
 def _read_shards(storage: Storage, folder: str, columns: list[str] | None = None) -> pa.Table:
@@ -92,31 +131,38 @@ def _shares(pool: Pool, selection: pa.Table) -> dict[str, dict[str, int]]:
     return {e["values"]: {"pool": e["counts"], "selected": counts.get(e["values"], 0)} for e in whole}
 
 
-def select_from_file(file: Path, config: SelectionConfig, seed: int, output: Path) -> dict[str, Any]:
-    """Select from anybody's trajectories table (Parquet with example_id and losses), without Ray or a model.
+def select_from_file(
+    file: Path, config: SelectionConfig, seed: int, output: Path, *, embeddings: Path | None = None,
+    kind: Kind = "nats", drop_non_finite: bool = False,
+) -> dict[str, Any]:
+    """Select from anybody's trajectories table (see `bring` for its columns), without Ray or a model.
 
-    Writes `selection.parquet`, `selection.jsonl` and `findings.json` into `output`; returns the selection's origin.
+    Writes `selection.parquet`, `selection.jsonl`, `findings.json` and, for the rows left out, `quarantine.parquet`
+    into `output`; returns the selection's origin with `num_dropped`. A selector that needs no trajectories takes any
+    table with example_id, unless `kind` or `drop_non_finite` says something about its losses.
 
     Raises
     ------
     InputError
-        The file is missing, no Parquet, or its columns do not serve; the budget does not fit.
+        A file is missing, no Parquet, or its columns do not serve; the budget does not fit.
     """
     selector = find_selector(config.selector)
-    if not file.is_file():
-        raise InputError(f"--trajectories {file}: no such file")
-    try:
-        table = pq.ParquetFile(file).read()
-    except (pa.ArrowInvalid, OSError) as error:
-        raise InputError(f"--trajectories {file}: not a readable Parquet file: {error}") from error
-    selection, facts = run_selector(selector, pool_of(table, selector.requires), config, seed, {})
+    if "trajectories" in selector.requires or drop_non_finite or kind != "nats":
+        table, dropped = read_trajectories_file(file, kind=kind, drop_non_finite=drop_non_finite)
+    else:
+        table, dropped = read_parquet(file, "--trajectories"), DROPPED.empty_table()
+    vectors = None if embeddings is None else read_parquet(embeddings, "--embeddings")
+    scores = read_parquet(_scores_file(config), "selection.scores") if "scores" in selector.requires else None
+    pool = pool_of(table, selector.requires, vectors, scores)
+    selection, facts = run_selector(selector, pool, config, seed, {})
     try:
         output.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise InputError(f"--output {output} cannot be made: {error}") from error
     storage = Storage(str(output.absolute()))
     storage.write_table("selection.parquet", selection)
+    storage.write_table("quarantine.parquet", dropped)
     lines = "".join(json.dumps(row) + "\n" for row in selection.to_pylist())
     storage.write_bytes("selection.jsonl", lines.encode())
     storage.write_json("findings.json", facts)
-    return metadata_of(selection.schema)
+    return {**metadata_of(selection.schema), "num_dropped": dropped.num_rows}

@@ -2,23 +2,26 @@
 
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import torch
 
 from s2l_ray.artifacts import Artifact
 from s2l_ray.config import ModelConfig, ResourcesConfig, TrajectoryConfig
-from s2l_ray.execution.work import run_units
+from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.losses import LossScorer
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.models import load_model, parameter_count
 from s2l_ray.modeling.schedule import TrajectoryPoint
-from s2l_ray.tables import metadata_of, trajectories_schema, with_metadata
+from s2l_ray.storage import Storage
+from s2l_ray.tables import trajectories_schema, with_metadata
 
 _MEMORY_SHARE = 0.5  # of what is free, for all models of all scoring processes of one node
 
@@ -40,50 +43,46 @@ def run_trajectories(
     RuntimeError
         A loss is not finite, or the table is not one row for each example.
     """
-    started, storage = time.time(), artifact.storage
+    started = time.time()
     points = [TrajectoryPoint(**point) for point in proxy.manifest()["points"]]
-    shards = storage.list_names(examples.file("examples"))
-    finished = set(storage.list_names(artifact.file("shards")))
     arguments = {"artifact": artifact, "proxy": proxy, "examples": examples, "config": config, "points": points}
-    todo = [shard for shard in shards if shard not in finished]
-    rows = run_units("trajectories: score", _ShardScorer, arguments, todo, resources, actors=True, gpu=True)
-    num_rows = _check_whole(artifact, examples, shards, len(points))
+    run = run_shards("trajectories", artifact, examples, _ShardScorer, arguments, resources)
+    _check_losses(artifact, run.shards, len(points))
     facts = {
-        "rows": {"examples": num_rows},
-        "num_shards": len(shards),
-        "num_shards_reused": len(finished),
+        "rows": {"examples": run.num_examples},
+        "num_shards": len(run.shards),
+        "num_shards_reused": run.num_reused,
         "points": [{"step": point.step, "fraction": point.fraction} for point in points],
-        "num_tokens_scored": sum(row["num_tokens"] for row in rows) * len(points),
-        "model_s": round(sum(row["model_s"] for row in rows), 3),
+        "num_tokens_scored": sum(row["num_tokens"] for row in run.rows) * len(points),
+        "model_s": round(sum(row["model_s"] for row in run.rows), 3),
     }
     return artifact.publish(facts, started)
 
 
-def _check_whole(artifact: Artifact, examples: Artifact, shards: list[str], num_points: int) -> int:
-    """Prove that every example has exactly one row of finite losses; a hole must never look like data."""
-    storage, total = artifact.storage, 0
+def _check_losses(artifact: Artifact, shards: list[str], num_points: int) -> None:
+    """Prove that every example has a finite loss at every point."""
     for shard in shards:
-        scored = storage.read_table(artifact.file(f"shards/{shard}"))
-        asked = storage.read_table(examples.file(f"examples/{shard}"), ["example_id"])
-        if not scored["example_id"].equals(asked["example_id"]):
-            raise RuntimeError(f"trajectories of {shard} are not those of its examples: delete {artifact.folder}")
-        losses = scored["losses"].combine_chunks().flatten()
-        if len(losses) != num_points * scored.num_rows or not pc.all(pc.is_finite(losses)).as_py():
+        losses = artifact.storage.read_table(artifact.file(f"shards/{shard}"), ["losses"])["losses"].combine_chunks()
+        values = losses.flatten()
+        if len(values) != num_points * len(losses) or not pc.all(pc.is_finite(values)).as_py():
             raise RuntimeError(f"trajectories of {shard} have missing or non-finite losses: delete {artifact.folder}")
-        total += scored.num_rows
-    expected = examples.manifest()["rows"]["examples"]
-    if total != expected:
-        raise RuntimeError(f"{total} trajectories for {expected} examples: delete {artifact.folder} and run again")
-    return total
 
 
-def read_trajectories(artifact: Artifact) -> pa.Table:
-    """Return the whole trajectories table, with the points in its metadata."""
-    storage = artifact.storage
-    names = storage.list_names(artifact.file("shards"))
-    tables = [storage.read_table(artifact.file(f"shards/{name}")) for name in names]
-    whole = pa.concat_tables([table.replace_schema_metadata() for table in tables])
-    return with_metadata(whole, metadata_of(tables[0].schema))
+def export_trajectories(artifact: Artifact, file: Path) -> dict[str, Any]:
+    """Write a finished artifact's table as one Parquet file that `s2l select --trajectories` takes.
+
+    One shard is in memory at a time; the file appears under its name when it is whole. Returns what was written.
+    """
+    storage, target = artifact.storage, Storage(str(file.absolute().parent))
+    names, num_rows = storage.list_names(artifact.file("shards")), 0
+    points = artifact.manifest()["points"]
+    schema = with_metadata(trajectories_schema(len(points)).empty_table(), {"points": points}).schema
+    with target.writing(file.name) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
+        for name in names:
+            shard = storage.read_table(artifact.file(f"shards/{name}"), schema.names)
+            writer.write_table(shard.cast(schema))
+            num_rows += shard.num_rows
+    return {"file": str(file.absolute()), "rows": num_rows, "points": points}
 
 
 class _ShardScorer:

@@ -8,26 +8,17 @@ import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from s2l_ray.pipeline import plan_line, run_line
-from s2l_ray.results import collect_results, tables_of
+from s2l_ray.results import tables_of
 from s2l_ray.status import split_run, status_of
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def finished(ray_cluster, small_recipe, word_problems, tmp_path_factory):
-    """A finished run: (recipe, line, accounts, results)."""
-    recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"))
-    line = plan_line(recipe)
-    accounts = run_line(line, "test")
-    return recipe, line, accounts, collect_results(line, accounts)
-
-
 def test_every_stage_leaves_a_manifest_with_its_origin(finished):
     _, line, accounts, _ = finished
     assert [a["label"] for a in accounts] == [
-        "prepare", "prepare task problems", "proxy", "trajectories", "select s2l", "select random", "select full",
-        "finetune s2l", "finetune random", "finetune full", "evaluate s2l", "evaluate random", "evaluate full"]
+        "prepare", "prepare task problems", "proxy", "trajectories", "select s2l", "select random",
+        "finetune s2l", "finetune random", "evaluate s2l", "evaluate random"]
     for step in line.steps:
         manifest = step.artifact.manifest()
         assert manifest["fingerprint"] == step.artifact.fingerprint
@@ -40,7 +31,7 @@ def test_selections_have_exactly_the_budget_and_give_the_rows_back_unchanged(fin
     _, line, _, results = finished
     lines = set((word_problems / "pool.jsonl").read_text().splitlines())
     pool = results["pool"]["examples"]
-    for name, expected in (("s2l", round(0.11 * pool)), ("random", round(0.11 * pool)), ("full", pool)):
+    for name, expected in (("s2l", round(0.11 * pool)), ("random", round(0.11 * pool))):
         artifact = line.step(f"select {name}").artifact
         table = artifact.storage.read_table(artifact.file("selection.parquet"))
         subset = artifact.storage.read_bytes(artifact.file("subset.jsonl")).decode().splitlines()
@@ -61,16 +52,16 @@ def test_the_target_is_a_folder_that_transformers_loads(finished):
 
 def test_results_name_every_arm_with_intervals_and_differences(finished):
     _, _, _, results = finished
-    for name in ("s2l", "random", "full"):
-        for metric in ("loss", "exact_match"):
+    for name in ("s2l", "random"):
+        for metric in ("loss", "exact_match", "rouge_l", "bleu"):
             value = results["arms"][name]["metrics"]["problems"][metric]
             assert value["low"] <= value["value"] <= value["high"] and value["n"] == 48
             assert len(value["by_source"]) >= 8
     assert {(d["control"], d["metric"]) for d in results["differences"]} == {
-        (c, m) for c in ("random", "full") for m in ("loss", "exact_match")}
+        ("random", metric) for metric in ("loss", "exact_match", "rouge_l")}
     assert sum(stage["share"] for stage in results["stages"]) == pytest.approx(1)
     assert json.loads(json.dumps(results)) == results
-    assert len(tables_of(results)) == 4
+    assert len(tables_of(results)) == 6
 
 
 def test_a_second_run_reuses_everything(finished):

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 def selected(ray_cluster, small_recipe, word_problems, tmp_path_factory):
     """(recipe, line) with a random selection made."""
     recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"), name="selected",
-                          **{"selection.selector": "random", "selection.controls": []})
+                          **{"selection.selector": "random", "selection.controls": [], "target.precision": "fp32"})
     line = plan_line(recipe)
     run_line(plan_line(recipe, "select"), "test")
     return recipe, line
@@ -70,7 +70,7 @@ def test_training_moves_the_weights(selected, stage_0):
 def test_a_killed_worker_resumes_from_the_newest_checkpoint_to_the_same_weights(selected):
     recipe, line = selected
     prepare = line.step("prepare").artifact
-    proxy = recipe.proxy.model_copy(update={"max_steps": 60, "num_checkpoints": 9})
+    proxy = recipe.proxy.model_copy(update={"max_steps": 40, "num_checkpoints": 7})
     killed = []
 
     def kill_one(folder):

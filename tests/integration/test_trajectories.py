@@ -1,33 +1,34 @@
 """Scoring: exact, whole, and the same bytes whoever does it: .venv/bin/pytest tests/integration/test_trajectories.py"""
 
+import json
 import os
 import signal
 import threading
 import time
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import ray
 import torch
+import yaml
 from ray.util.state import list_actors
 from transformers import AutoModelForCausalLM
 
 from s2l_ray.artifacts import Artifact
+from s2l_ray.cli import main
 from s2l_ray.config import ResourcesConfig
-from s2l_ray.pipeline import plan_line, run_line
+from s2l_ray.stages.select import select_from_file
 from s2l_ray.stages.trajectories import run_trajectories
 from s2l_ray.tables import losses_matrix
 
 pytestmark = pytest.mark.integration
 
 
-@pytest.fixture(scope="module")
-def scored(ray_cluster, small_recipe, word_problems, tmp_path_factory):
-    """(recipe, line) run up to trajectories."""
-    recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"), name="scored")
-    line = plan_line(recipe, "trajectories")
-    run_line(line, "test")
-    return recipe, line
+@pytest.fixture
+def scored(finished):
+    """(recipe, line) run at least up to trajectories."""
+    return finished[0], finished[1]
 
 
 def artifacts(line):
@@ -135,6 +136,21 @@ def test_a_shard_of_other_examples_is_an_error_and_never_a_hole(scored):
     with pytest.raises(RuntimeError, match=f"trajectories of {names[1]} are not those of its examples"):
         run_trajectories(broken, proxy, prepare, recipe.trajectory, ResourcesConfig())
     assert not broken.is_finished
+
+
+def test_the_exported_file_selects_as_the_run_did(scored, tmp_path, capsys):
+    recipe, line = scored
+    (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
+    export = tmp_path / "losses.parquet"
+    with pytest.raises(SystemExit) as ended:
+        main(["trajectories", str(tmp_path / "recipe.yaml"), "--export", str(export)])
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert not ended.value.code and result["export"]["rows"] == result["pool"]["examples"]
+    assert result["export"]["points"] == artifacts(line)[2].manifest()["points"]
+    select_from_file(export, recipe.selection, recipe.seed, tmp_path / "chosen")
+    select = line.step("select s2l").artifact
+    ours = select.storage.read_table(select.file("selection.parquet"))
+    assert pq.read_table(tmp_path / "chosen" / "selection.parquet").to_pylist() == ours.to_pylist()
 
 
 def test_ray_is_still_up(scored):

@@ -5,7 +5,7 @@ import pytest
 from sklearn.cluster import KMeans
 
 from s2l_ray.errors import InputError
-from s2l_ray.numerics.kmeans import cluster_rows
+from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 
 
 def rng(seed=0):
@@ -58,3 +58,14 @@ def test_equal_rows_make_one_non_empty_cluster():
 def test_more_clusters_than_rows_is_refused():
     with pytest.raises(InputError, match="num_clusters=5 must be between 1 and the number of examples, 4"):
         cluster_rows(np.zeros((4, 2), dtype=np.float32), 5, rng(), fit_rows=10, iterations=5)
+
+
+@pytest.mark.parametrize(("num_rows", "expected"), [(1, 1), (2, 1), (50, 5), (20_000, 100), (2_000_000, 1000), (10**9, 1000)])
+def test_auto_is_the_root_of_half_the_rows(num_rows, expected):
+    assert resolve_num_clusters("auto", num_rows) == expected
+
+
+def test_a_number_of_clusters_stands_if_there_are_rows_enough():
+    assert resolve_num_clusters(7, 7) == 7
+    with pytest.raises(InputError, match=r"selection.num_clusters=8 exceeds the 7 examples: lower it, or set it to auto"):
+        resolve_num_clusters(8, 7)

@@ -3,12 +3,10 @@
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from s2l_ray.config import SelectionConfig
 from s2l_ray.errors import InputError
-from s2l_ray.selectors import SELECTORS, find_selector
+from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.selectors import find_selector
 from s2l_ray.selectors.interface import pool_of, resolve_budget, run_selector
 from s2l_ray.selectors.s2l import prepare_trajectories
 from s2l_ray.tables import with_metadata
@@ -71,35 +69,14 @@ def test_normalisations():
         np.array([[2, 1.5], [1, 1]]), abs=1e-6)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.sampled_from(sorted(SELECTORS)), st.integers(1, 60), st.floats(0.01, 1), st.integers(1, 8),
-       st.integers(0, 2**31), st.booleans(), st.booleans())
-def test_every_selector_keeps_its_promises(name, count, share, clusters, seed, equal_losses, stratify):
-    losses = np.ones((count, 3)) if equal_losses else random_losses(count, 3, seed)
-    sources = [f"s{i % 3}" for i in range(count)]
-    pool = table(losses, sources)
-    budget = max(1, int(share * count))
-    parameters = {"budget": budget, "num_clusters": min(clusters, count),
-                  "stratify_by": "source" if stratify else None}
-    first, _ = select(pool, name, seed, **parameters)
-    ids = first["example_id"].to_pylist()
-    assert len(ids) == len(set(ids)) == (count if name == "full" else budget)
-    assert set(ids) <= set(pool["example_id"].to_pylist())
-    shuffled = pool.take(np.random.default_rng(seed).permutation(count))
-    again, _ = select(shuffled, name, seed, **parameters)
-    assert again["example_id"].to_pylist() == ids, "the order of the input rows must not matter"
-
-
-def test_random_is_nested():
-    pool = table(random_losses(50))
-    small, _ = select(pool, "random", 3, budget=5)
-    large, _ = select(pool, "random", 3, budget=20)
-    assert large["example_id"].to_pylist()[:5] == small["example_id"].to_pylist()
-
-
-def test_budget_equal_to_the_pool_takes_all():
-    selection, _ = select(table(random_losses(30)), budget=30, num_clusters=5)
-    assert sorted(selection["example_id"].to_pylist()) == [f"e{i:05d}" for i in range(30)]
+def test_auto_takes_the_root_of_half_the_pool_and_findings_tell_the_mean_losses():
+    # sqrt(50 / 2) = 5 clusters. Point 0 is not clustered on, but the mean losses show it.
+    pool = table(np.column_stack([np.full(50, 9.0), random_losses(50, 2)]), fractions=[0.0, 0.5, 1.0])
+    _, facts = select(pool, budget=50, num_clusters="auto")
+    assert len(facts["clusters"]) == 5
+    assert all(c["mean_losses"] == pytest.approx([9, *c["centroid"]], abs=2e-3) for c in facts["clusters"])
+    _, stratified = select(pool, budget=50, num_clusters="auto", stratify_by="source")
+    assert len(stratified["clusters"]) == 5
 
 
 @pytest.mark.parametrize(("budget", "count", "expected"), [(0.11, 1000, 110), (1.0, 7, 7), (0.001, 10, 1), (3, 10, 3)])
@@ -110,11 +87,11 @@ def test_budgets(budget, count, expected):
 def test_bad_tables_and_budgets_say_what_is_wrong():
     with pytest.raises(InputError, match=r"budget=11 must be between 1 and the 10 candidates"):
         resolve_budget(11, 10)
-    with pytest.raises(InputError, match="num_clusters=100 exceeds the pool's 5 examples"):
+    with pytest.raises(InputError, match="num_clusters=100 exceeds the 5 examples: lower it, or set it to auto"):
         select(table(random_losses(5)), budget=2)
     with pytest.raises(InputError, match="example_id repeats, for example \\['a'\\]"):
         pool_of(pa.table({"example_id": ["a", "b", "a"]}), frozenset())
-    with pytest.raises(InputError, match="NaN or infinite loss, for example \\['e00001'\\]"):
+    with pytest.raises(InputError, match=r"NaN or infinite value in `losses`, e.g. \['e00001'\]"):
         pool_of(table([[1, 2], [1, float("nan")]]), frozenset({"trajectories"}))
-    with pytest.raises(InputError, match=r"'s2k' is unknown; did you mean s2l\? known: s2l, random, full"):
+    with pytest.raises(InputError, match=r"'s2k' is unknown; did you mean s2l\? known: s2l, "):
         find_selector("s2k")

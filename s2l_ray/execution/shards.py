@@ -1,0 +1,56 @@
+"""Work on every shard of a prepared pool, one output file a shard: the shard is the unit of retry and of resume."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from s2l_ray.artifacts import Artifact
+from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution.work import run_units
+
+FOLDER = "shards"
+
+
+@dataclass(frozen=True)
+class ShardRun:
+    """What came of a pass over the shards."""
+
+    shards: list[str]
+    num_reused: int
+    """Shards whose file an earlier run left."""
+    rows: list[dict[str, Any]]
+    """What the workers returned about the shards of this run."""
+    num_examples: int
+
+
+def run_shards(
+    name: str,
+    artifact: Artifact,
+    examples: Artifact,
+    worker: type,
+    arguments: Mapping[str, Any],
+    resources: ResourcesConfig,
+) -> ShardRun:
+    """Let `worker` write `<artifact>/shards/<shard>` for each shard of examples that has no such file yet.
+
+    Raises
+    ------
+    RuntimeError
+        A file's rows are not exactly the examples of its shard, in order: a hole must never look like data.
+    """
+    storage = artifact.storage
+    shards = storage.list_names(examples.file("examples"))
+    finished = set(storage.list_names(artifact.file(FOLDER)))
+    todo = [shard for shard in shards if shard not in finished]
+    rows = run_units(name, worker, arguments, todo, resources, actors=True, gpu=True)
+    total = 0
+    for shard in shards:
+        made = storage.read_table(artifact.file(f"{FOLDER}/{shard}"), ["example_id"])
+        asked = storage.read_table(examples.file(f"examples/{shard}"), ["example_id"])
+        if not made["example_id"].equals(asked["example_id"]):
+            raise RuntimeError(f"{artifact.stage} of {shard} are not those of its examples: delete {artifact.folder}")
+        total += made.num_rows
+    expected = examples.manifest()["rows"]["examples"]
+    if total != expected:
+        raise RuntimeError(f"{total} rows for {expected} examples: delete {artifact.folder} and run again")
+    return ShardRun(shards, len(finished), rows, total)
