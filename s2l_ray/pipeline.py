@@ -47,7 +47,6 @@ class Line:
     recipe: Recipe
     storage: Storage
     steps: tuple[Step, ...]
-    pool: PreparePlan
 
     def step(self, label: str) -> Step:
         """Return the step of this label."""
@@ -105,7 +104,7 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
         *_arm_steps(recipe, inputs, tasks),
     ]
     wanted = STAGES[: STAGES.index(until) + 1]
-    return Line(recipe, storage, tuple(step for step in steps if step.artifact.stage in wanted), pool)
+    return Line(recipe, storage, tuple(step for step in steps if step.artifact.stage in wanted))
 
 
 def _check_model(model: ModelConfig) -> None:

@@ -12,18 +12,19 @@ import ray.data
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from s2l_ray.config import ResourcesConfig
+from s2l_ray.config import ResourcesConfig, TargetConfig
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress import task
 
+_RESUME = "resume"
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig) -> dict[str, Any]:
     """Fine-tune and return {"history": [...]} of rank 0; the model lies in `<folder>/model` then.
 
-    Resumes from the newest checkpoint below `<folder>/resume`, where an earlier run left one.
+    Resumes from the newest checkpoint below `<folder>/resume...`, where an earlier run left one.
     """
     # Materialised: a lazy read would need a free CPU while the training workers hold them all, and hang.
     examples = examples.select_columns(["example_id", "input_ids", "supervised"]).materialize()
@@ -43,7 +44,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
             resources_per_worker={"CPU": resources.cpus_per_worker, **({"GPU": 1} if resources.use_gpu else {})},
         ),
         run_config=RunConfig(  # type: ignore[call-arg]
-            name="resume",
+            name=_resume_name(run, resources),
             storage_path=run.storage.path(run.folder),
             storage_filesystem=run.storage.filesystem,
             failure_config=FailureConfig(  # type: ignore[call-arg]
@@ -62,8 +63,15 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
     if "input_error" in outcome:
         raise InputError(outcome["input_error"])
-    run.storage.delete_folder(f"{run.folder}/resume")
+    for name in run.storage.list_names(run.folder):
+        if name.startswith(_RESUME):
+            run.storage.delete_folder(f"{run.folder}/{name}")
     return outcome
+
+
+def _resume_name(run: TrainingRun, resources: ResourcesConfig) -> str:
+    """Return the folder of resume checkpoints: DeepSpeed's fit the number of workers that wrote them and no other."""
+    return f"{_RESUME}-{resources.num_workers}-workers" if isinstance(run.config, TargetConfig) else _RESUME
 
 
 def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """prepare: rows to tokenised examples in length-ordered shards, with every row accounted for."""
 
+import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -77,18 +78,19 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
 
 def _find_format(scans: tuple[FileScan, ...], data: DataConfig) -> str:
     """Return the rows' format from the first rows of the first file that has any."""
-    units = plan_units(scans, _PEEK_ROWS)
-    rows = [row.value for row in read_unit(units[0]) if row.value is not None]
+    filled = [scan for scan in scans if scan.num_rows] or list(scans)
+    unit = plan_units(filled[:1], max(filled[0].num_rows, 1))[0]
+    rows = [row.value for row in itertools.islice(read_unit(unit), _PEEK_ROWS) if row.value is not None]
     if not rows:
-        raise InputError(f"{units[0].uri}: none of its first rows is a JSON object; is it a data file?")
+        raise InputError(f"{unit.uri}: none of its first rows is a JSON object; is it a data file?")
     names = list(dict.fromkeys(name for row in rows for name in row))
     row_format = detect_format(names, data.columns) if data.format == "auto" else data.format
     for column in filter(None, (data.id_column, data.source_column)):
         if column not in names:
-            raise InputError(f"{units[0].uri} has no column {column!r}; it has {', '.join(names)}")
+            raise InputError(f"{unit.uri} has no column {column!r}; it has {', '.join(names)}")
     reasons = [bad for row in rows if (bad := _why_bad(row, row_format, data)) is not None]
     if len(reasons) == len(rows) and all(bad.reason == Reason.MISSING_FIELD for bad in reasons):
-        raise InputError(f"{units[0].uri}: no row fits data.format={row_format}: {reasons[0].detail}")
+        raise InputError(f"{unit.uri}: no row fits data.format={row_format}: {reasons[0].detail}")
     return row_format
 
 
