@@ -7,8 +7,13 @@ import tempfile
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from s2l_ray.quickstart import ASSETS
+
+# No deadline for one example: a busy machine is slow, not wrong.
+settings.register_profile("s2l", deadline=None)
+settings.load_profile("s2l")
 
 # Before anything imports Ray or torch: explicit, so that a developer's own settings do not leak in.
 os.environ["RAY_AUTH_MODE"] = "disabled"
