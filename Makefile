@@ -19,8 +19,11 @@ install: $(VENV)/installed  ## make .venv with everything in it
 quickstart: install  ## see the whole line at work: some minutes on 2 cores, nothing is downloaded
 	$(RUN)/s2l quickstart
 
-test: install  ## run all tests
-	$(RUN)/python -m pytest -q
+test: install  ## run the tests, real Ray included
+	$(RUN)/python -m pytest -q -m 'not slow'
+
+test-slow: install  ## the tests that interrupt a run or need a server of their own
+	$(RUN)/python -m pytest -q -m slow
 
 lint: install  ## style and types
 	$(RUN)/ruff check .
@@ -29,4 +32,4 @@ lint: install  ## style and types
 clean:  ## delete .venv and the default output folder
 	rm -rf $(VENV) out
 
-.PHONY: help install quickstart test lint clean
+.PHONY: help install quickstart test test-slow lint clean

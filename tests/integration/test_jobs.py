@@ -89,10 +89,11 @@ def test_a_submitted_job_runs_the_line_to_its_results(loopback_cluster, small_re
     assert Path(objects[-1]["arms"]["s2l"]["model"], "model.safetensors").is_file()
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(small_recipe, word_problems, tmp_path):
     recipe = recipe_file(small_recipe, word_problems, tmp_path, **{
-        "proxy.max_steps": 400, "proxy.num_checkpoints": 39, "selection.controls": [], "resources.num_workers": 1})
+        "proxy.max_steps": 600, "proxy.num_checkpoints": 3, "selection.controls": [], "resources.num_workers": 1})
     # A test runner in the background hands down an ignored SIGINT; a terminal does not.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from s2l_ray.cli import main; main(sys.argv[1:])")
@@ -116,6 +117,7 @@ def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(small_recipe, word_pr
     assert "prepare: reused" in second.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_line_on_an_s3_server_over_http(ray_cluster, small_recipe, word_problems):
     from moto.server import ThreadedMotoServer

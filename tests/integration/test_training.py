@@ -70,7 +70,7 @@ def test_training_moves_the_weights(selected, stage_0):
 def test_a_killed_worker_resumes_from_the_newest_checkpoint_to_the_same_weights(selected):
     recipe, line = selected
     prepare = line.step("prepare").artifact
-    proxy = recipe.proxy.model_copy(update={"max_steps": 40, "num_checkpoints": 7})
+    proxy = recipe.proxy.model_copy(update={"max_steps": 40, "num_checkpoints": 3})
     killed = []
 
     def kill_one(folder):
