@@ -20,7 +20,7 @@ from rich.table import Table
 
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
-from s2l_ray.progress import clock, note
+from s2l_ray.progress import clock, counts, note
 from s2l_ray.recipes import load_recipe, parse_selection, shipped_recipes
 
 app = typer.Typer(
@@ -88,7 +88,7 @@ def _print_tables(tables: list[Table]) -> None:
         console.print(table)
 
 
-def _run(recipe: Recipe, until: str, *, show: bool = True, export: Path | None = None) -> None:
+def _run(recipe: Recipe, until: str, *, export: Path | None = None) -> None:
     # Imported here: `s2l --help` and `s2l recipes` should not wait for torch and Ray.
     from s2l_ray.pipeline import plan_line, run_line
     from s2l_ray.results import collect_results, tables_of
@@ -98,8 +98,7 @@ def _run(recipe: Recipe, until: str, *, show: bool = True, export: Path | None =
     accounts = run_line(line, shlex.join(["s2l", *sys.argv[1:]]))
     results = collect_results(line, accounts)
     line.storage.write_json(f"{line.folder}/results.json", results)
-    if show:
-        _print_tables(tables_of(results))
+    _print_tables(tables_of(results))
     if export is not None:
         from s2l_ray.stages.trajectories import export_trajectories
 
@@ -253,7 +252,7 @@ def status(
 
         found = status_of(*split_run(run, storage))
         for step in found["steps"]:
-            rows = ", ".join(f"{n:,} {what}" for what, n in step.get("rows", {}).items())
+            rows = counts(step.get("rows", {}))
             seconds = clock(step["wall_s"]) if "wall_s" in step else ""
             print(f"{step['label']:<28} {step['state']:<11} {seconds:>10}  {rows}")
         print(f"left: {', '.join(found['left']) or 'nothing'}")

@@ -14,7 +14,7 @@ from s2l_ray.execution.cluster import ray_session
 from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.numerics.kmeans import resolve_num_clusters
-from s2l_ray.progress import clock, note
+from s2l_ray.progress import clock, counts, note
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors import find_selector
 from s2l_ray.selectors.interface import resolve_budget
@@ -79,9 +79,14 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     for model in (recipe.proxy.model, recipe.target.model, recipe.embedding.model):
         if model is not None:
             _check_model(model)
+    needed = frozenset({until}).union(*(selector.requires for selector in selectors))
     pool = plan_prepare(storage, recipe.data, recipe.proxy.model, recipe.seed)
-    _check_pool(recipe, min(sum(s.num_rows for s in pool.scans), recipe.data.limit or 2**63))
     target_pool = plan_prepare(storage, recipe.data, recipe.target.model, recipe.seed)
+
+    def check() -> None:
+        _check_pool(recipe, pool, target_pool, needs_proxy=bool(needed & _by_proxy(recipe)))
+
+    check()
     embed_pool = plan_prepare(storage, recipe.data, recipe.embedding.model or recipe.proxy.model, recipe.seed)
     task_plans = [_plan_task(storage, recipe, config) for config in recipe.evaluation.tasks]
     tasks = [Task(c, plan.artifact) for c, plan in zip(recipe.evaluation.tasks, task_plans, strict=True)]
@@ -92,16 +97,15 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
         trajectories_artifact(proxy, pool.artifact, recipe.trajectory),
         embed_artifact(recipe.embedding, proxy, embed_pool.artifact),
     )
-    needed = frozenset({until}).union(*(selector.requires for selector in selectors))
-    pools = {"prepare for target": target_pool}
+    pools = {"prepare": pool, "prepare for target": target_pool}
     if needed & {"embed", "embeddings"}:
         pools["prepare for embedding"] = embed_pool
     if until == STAGES[-1]:
         pools |= {f"prepare task {c.name}": p for c, p in zip(recipe.evaluation.tasks, task_plans, strict=True)}
     steps = [
-        *_prepare_steps(recipe, pool, pools),
+        *_prepare_steps(recipe, pools, check),
         *_table_steps(recipe, proxy, inputs, embed_pool.artifact, needed),
-        *_arm_steps(recipe, inputs, tasks),
+        *_selection_steps(recipe, inputs, tasks),
     ]
     wanted = STAGES[: STAGES.index(until) + 1]
     return Line(recipe, storage, tuple(step for step in steps if step.artifact.stage in wanted))
@@ -115,17 +119,35 @@ def _check_model(model: ModelConfig) -> None:
         fresh_config(model, len(tokenizer))
 
 
-def _check_pool(recipe: Recipe, num_examples: int) -> None:
-    """Refuse what a pool of this size cannot serve."""
+def _check_pool(recipe: Recipe, pool: PreparePlan, target_pool: PreparePlan, *, needs_proxy: bool) -> None:
+    """Refuse what the pool is too small for, as far as its size is known by now."""
     config = recipe.selection
+    parameters: set[str] = set()
+    for each in selections_of(recipe):
+        parameters |= find_selector(each.selector).parameters
+    candidates = min(_most_examples(pool), _most_examples(target_pool))
     if config.selector != "full":
-        resolve_budget(config.budget, num_examples)
-    uses_clusters = any("num_clusters" in find_selector(c.selector).parameters for c in selections_of(recipe))
-    if uses_clusters:
-        resolve_num_clusters(config.num_clusters, num_examples)
-    plan = plan_training(recipe.proxy, num_examples, recipe.resources.num_workers, recipe.trajectory)
-    if any("epoch_1_fraction" in find_selector(c.selector).parameters for c in selections_of(recipe)):
+        resolve_budget(config.budget, candidates)
+    if "num_clusters" in parameters:
+        resolve_num_clusters(config.num_clusters, candidates)
+    if not needs_proxy:
+        return
+    plan = plan_training(recipe.proxy, _most_examples(pool), recipe.resources.num_workers, recipe.trajectory)
+    if "epoch_1_fraction" in parameters:
         epoch_1_point(np.array([point.fraction for point in plan.points]), config.epoch_1_fraction)
+
+
+def _most_examples(plan: PreparePlan) -> int:
+    """Return the number of examples of a prepared pool, or the most that one still to be prepared can have."""
+    if plan.artifact.is_finished:
+        return int(plan.artifact.manifest()["rows"]["examples"])
+    num_rows = sum(scan.num_rows for scan in plan.scans)
+    return min(num_rows, plan.data.limit or num_rows)
+
+
+def _by_proxy(recipe: Recipe) -> set[str]:
+    """Return the stages and tables that the proxy's training has to come before."""
+    return {"proxy", "trajectories"} | ({"embed", "embeddings"} if recipe.embedding.model is None else set())
 
 
 def _plan_task(storage: Storage, recipe: Recipe, task: TaskConfig) -> PreparePlan:
@@ -138,22 +160,23 @@ def _plan_task(storage: Storage, recipe: Recipe, task: TaskConfig) -> PreparePla
     return plan_prepare(storage, data, recipe.target.model, recipe.seed)
 
 
-def _prepare_steps(recipe: Recipe, pool: PreparePlan, others: Mapping[str, PreparePlan]) -> list[Step]:
-    """Return a step for the pool, and for each other plan that is not the same (another tokenizer, another file)."""
-
-    def pool_step() -> dict[str, Any]:
-        manifest = run_prepare(pool, recipe.resources)
-        _check_pool(recipe, manifest["rows"]["examples"])
-        return manifest
+def _prepare_steps(
+    recipe: Recipe, plans: Mapping[str, PreparePlan], check: Callable[[], None]
+) -> list[Step]:
+    """Return a step for each plan that is not the same as one before it (the same tokenizer, the same file)."""
 
     def step(label: str, plan: PreparePlan) -> Step:
-        return Step(label, plan.artifact, lambda: run_prepare(plan, recipe.resources))
+        def run() -> dict[str, Any]:
+            manifest = run_prepare(plan, recipe.resources)
+            check()
+            return manifest
 
-    steps = [Step("prepare", pool.artifact, pool_step)]
-    for label, plan in others.items():
-        if plan.artifact.fingerprint not in {done.artifact.fingerprint for done in steps}:
-            steps.append(step(label, plan))
-    return steps
+        return Step(label, plan.artifact, run)
+
+    by_fingerprint: dict[str, Step] = {}
+    for label, plan in plans.items():
+        by_fingerprint.setdefault(plan.artifact.fingerprint, step(label, plan))
+    return list(by_fingerprint.values())
 
 
 def _table_steps(
@@ -161,9 +184,8 @@ def _table_steps(
 ) -> list[Step]:
     """Return the steps that make the tables which the selectors require, and nothing more."""
     pool, resources, trajectory = inputs.examples, recipe.resources, recipe.trajectory
-    by_proxy = {"proxy", "trajectories"} | ({"embed", "embeddings"} if recipe.embedding.model is None else set())
     steps = []
-    if needed & by_proxy:
+    if needed & _by_proxy(recipe):
         steps.append(Step("proxy", proxy, lambda: run_proxy(
             proxy, pool, recipe.proxy, trajectory, recipe.seed, resources)))
     if "trajectories" in needed:
@@ -175,18 +197,18 @@ def _table_steps(
     return steps
 
 
-def _arm_steps(recipe: Recipe, inputs: SelectInputs, tasks: list[Task]) -> list[Step]:
+def _selection_steps(recipe: Recipe, inputs: SelectInputs, tasks: list[Task]) -> list[Step]:
     """Return select, finetune and evaluate of each selection: all selections first, then all trainings."""
-    arms = [_arm(recipe, config, inputs, tasks) for config in selections_of(recipe)]
-    steps = [step for steps in zip(*arms, strict=True) for step in steps]
+    each = [_steps_of(recipe, config, inputs, tasks) for config in selections_of(recipe)]
+    steps = [step for same_stage in zip(*each, strict=True) for step in same_stage]
     if tasks and recipe.evaluation.include_base:
-        base = evaluate_artifact(recipe.evaluation, recipe.target.model, tasks)
+        base = evaluate_artifact(recipe.target.model, tasks, recipe.seed)
         steps.append(Step("evaluate base", base, lambda: run_evaluate(
             base, recipe.evaluation, recipe.target.model, tasks, recipe.seed, recipe.resources, "base")))
     return steps
 
 
-def _arm(recipe: Recipe, config: SelectionConfig, inputs: SelectInputs, tasks: list[Task]) -> list[Step]:
+def _steps_of(recipe: Recipe, config: SelectionConfig, inputs: SelectInputs, tasks: list[Task]) -> list[Step]:
     seed = recipe.seed if config.seed is None else config.seed
     name, target_pool = config.selector, inputs.target_examples
     select = select_artifact(config, seed, inputs)
@@ -197,7 +219,7 @@ def _arm(recipe: Recipe, config: SelectionConfig, inputs: SelectInputs, tasks: l
             finetune, recipe.target, recipe.seed, select, target_pool, recipe.resources, name)),
     ]
     if tasks:
-        evaluate = evaluate_artifact(recipe.evaluation, finetune, tasks)
+        evaluate = evaluate_artifact(finetune, tasks, recipe.seed)
         steps.append(Step(f"evaluate {name}", evaluate, lambda: run_evaluate(
             evaluate, recipe.evaluation, finetune, tasks, recipe.seed, recipe.resources, name)))
     return steps
@@ -221,13 +243,9 @@ def run_line(line: Line, command: str) -> list[dict[str, Any]]:
             manifest = step.artifact.manifest() if reused else step.run()
             seconds = time.time() - started
             how = f"reused {step.artifact.folder}" if reused else f"done in {clock(seconds)}"
-            note(f"{step.label}: {how}, {_rows(manifest)}")
+            note(f"{step.label}: {how}, {counts(manifest['rows'])}")
             accounts.append({"label": step.label, "manifest": manifest, "reused": reused, "seconds": seconds})
     return accounts
-
-
-def _rows(manifest: dict[str, Any]) -> str:
-    return ", ".join(f"{count:,} {what}" for what, count in manifest["rows"].items())
 
 
 def record_run(line: Line, command: str) -> None:

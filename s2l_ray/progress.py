@@ -71,6 +71,11 @@ def task(name: str, total: int, unit: str) -> Iterator[Task]:
         yield Task(name, total, unit, bar, bar.add_task(name, total=total, facts=""))
 
 
+def counts(rows: Mapping[str, int]) -> str:
+    """Return numbers of rows as people read them: 12,000 read, 3 quarantined."""
+    return ", ".join(f"{count:,} {what}" for what, count in rows.items())
+
+
 def clock(seconds: float) -> str:
     """Return a duration as people read it: 42 s, 3 m 05 s, 1 h 02 m."""
     whole = round(seconds)

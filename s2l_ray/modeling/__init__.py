@@ -7,7 +7,7 @@ batching      token-bounded batches of examples of like length, and their paddin
 losses        mean negative log-likelihood of each example
 embedding     mean-pooled last hidden states
 generation    greedy answers
-memory        how this process takes memory from the system
+memory        how this process takes memory and cores from the system
 schedule      steps and trajectory points of a training
 training      supervised fine-tuning with transformers.Trainer
 """

@@ -1,7 +1,9 @@
-"""How this process takes memory from the system."""
+"""How this process takes memory and cores from the system."""
 
 import ctypes
 import platform
+
+import torch
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4
 _KEEP_BYTES = 2**31 - 1
@@ -17,3 +19,13 @@ def keep_freed_memory() -> None:
         libc = ctypes.CDLL(None)
         libc.mallopt(_M_MMAP_MAX, 0)
         libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
+
+
+def start_scoring() -> torch.device:
+    """Make this process a scoring worker and return its device.
+
+    On CPUs it takes one thread: more workers serve as well, and one thread gives the same bytes on every machine.
+    """
+    keep_freed_memory()
+    torch.set_num_threads(1)
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -6,14 +6,13 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from s2l_ray.artifacts import Artifact
 from s2l_ray.config import EmbeddingConfig, ModelConfig, ResourcesConfig
 from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.embedding import mean_embeddings
-from s2l_ray.modeling.memory import keep_freed_memory
+from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_model, model_identity
 from s2l_ray.tables import embeddings_schema
 
@@ -50,10 +49,8 @@ class _ShardEmbedder:
     """Embeds shards with one model; batches are fixed by the shard, so anybody writes the same bytes."""
 
     def __init__(self, artifact: Artifact, config: EmbeddingConfig, proxy: Artifact, examples: Artifact) -> None:
-        keep_freed_memory()
-        torch.set_num_threads(1)  # more actors instead; one thread gives the same bytes on every machine
         self._artifact, self._examples, self._batch_tokens = artifact, examples, config.batch_tokens
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = start_scoring()
         if config.model is None:
             with proxy.storage.local_folder(proxy.file("model")) as folder:
                 model = load_model(ModelConfig(path=str(folder)), vocab_size=0, seed=0)

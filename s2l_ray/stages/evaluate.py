@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import torch
 
 from s2l_ray.artifacts import Artifact
 from s2l_ray.config import EvaluationConfig, ModelConfig, ResourcesConfig, TaskConfig
@@ -19,7 +18,7 @@ from s2l_ray.metrics.text_overlap import rouge_l
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.generation import greedy_answers
 from s2l_ray.modeling.losses import LossScorer
-from s2l_ray.modeling.memory import keep_freed_memory
+from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_model, load_tokenizer, model_identity
 from s2l_ray.rows.originals import values
 
@@ -49,9 +48,10 @@ class Task:
     examples: Artifact
 
 
-def evaluate_artifact(config: EvaluationConfig, model: Artifact | ModelConfig, tasks: Sequence[Task]) -> Artifact:
+def evaluate_artifact(model: Artifact | ModelConfig, tasks: Sequence[Task], seed: int) -> Artifact:
     """Name an evaluation: the model (a fine-tuned one, or one as it is), and the tasks with their rows."""
-    identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks]}
+    # The seed decides a fresh model's weights and the bootstrap's draws.
+    identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks], "seed": seed}
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint
@@ -114,10 +114,8 @@ class _UnitEvaluator:
 
     def __init__(self, artifact: Artifact, model: Artifact | ModelConfig, tasks: Mapping[str, Task],
                  batch_size: int, seed: int) -> None:
-        keep_freed_memory()
-        torch.set_num_threads(1)  # more actors instead; one thread gives the same bytes on every machine
         self._artifact, self._tasks, self._batch_size = artifact, tasks, batch_size
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = start_scoring()
         if isinstance(model, Artifact):
             with model.storage.local_folder(model.file("model")) as folder:
                 config = ModelConfig(path=str(folder))

@@ -17,7 +17,7 @@ from s2l_ray.config import ModelConfig, ResourcesConfig, TrajectoryConfig
 from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.losses import LossScorer
-from s2l_ray.modeling.memory import keep_freed_memory
+from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_model, parameter_count
 from s2l_ray.modeling.schedule import TrajectoryPoint
 from s2l_ray.storage import Storage
@@ -90,11 +90,9 @@ class _ShardScorer:
 
     def __init__(self, artifact: Artifact, proxy: Artifact, examples: Artifact, config: TrajectoryConfig,
                  points: list[TrajectoryPoint]) -> None:
-        keep_freed_memory()
-        torch.set_num_threads(1)  # more actors instead; one thread gives the same bytes on every machine
         self._artifact, self._proxy, self._examples = artifact, proxy, examples
         self._config, self._points = config, points
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self._device = start_scoring()
         self._group_size = self._models_that_fit()
         self._loaded: tuple[int, list[LossScorer]] = (-1, [])
 
