@@ -5,6 +5,8 @@ examples      units of rows to tokenised examples
 tokenization  conversations to token ids and the mask of supervised tokens
 batching      token-bounded batches of examples of like length, and their padding
 losses        mean negative log-likelihood of each example
+probes        examples in another form: without the prompt, its key parts masked, in a question to a judge
+key_parts     which parts of an instruction these are
 embedding     mean-pooled last hidden states
 generation    greedy answers
 memory        how this process takes memory and cores from the system

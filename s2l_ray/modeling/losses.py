@@ -1,10 +1,14 @@
 """The example loss: mean negative log-likelihood over supervised tokens, in nats."""
 
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from s2l_ray.modeling.batching import IGNORED, Batch
+from s2l_ray.modeling.batching import IGNORED, Batch, ExampleTable, plan_batches
 
 # Bytes of logits that exist at one time. Measured with one thread of an EPYC 9005 and 50,304 tokens: blocks of
 # 412 MB pass 2,900 positions a second, of 26 MB 5,000, since they stay in the cache.
@@ -63,3 +67,19 @@ class LossScorer:
         ours = self.model.get_output_embeddings()(self._hidden(first))
         theirs = self.model(input_ids=first.input_ids, attention_mask=first.attention_mask).logits
         return ours.shape == theirs.shape and torch.allclose(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+def table_losses(scorers: Sequence[LossScorer], table: pa.Table, batch_tokens: int) -> np.ndarray:
+    """Return the losses of a table of examples (input_ids, supervised) under several models, (N, C) float32.
+
+    Batches are of like length and fixed by the table, whoever scores it.
+    """
+    lengths_N = table["input_ids"].combine_chunks().value_lengths().to_numpy()
+    order = np.argsort(lengths_N, kind="stable")
+    rows = ExampleTable(table, order)
+    losses_NC = np.empty((table.num_rows, len(scorers)), dtype=np.float32)
+    for span in plan_batches(lengths_N[order], batch_tokens):
+        batch = rows.batch(span, pad_id=0)  # padding is masked, so any id serves
+        for column, scorer in enumerate(scorers):
+            losses_NC[order[span], column] = scorer.example_losses(batch).cpu().numpy()
+    return losses_NC

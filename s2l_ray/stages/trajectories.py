@@ -13,15 +13,15 @@ import pyarrow.parquet as pq
 import torch
 
 from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ModelConfig, ResourcesConfig, TrajectoryConfig
+from s2l_ray.config import ResourcesConfig
 from s2l_ray.execution.shards import run_shards
-from s2l_ray.modeling.batching import ExampleTable, plan_batches
-from s2l_ray.modeling.losses import LossScorer
+from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_model, parameter_count
 from s2l_ray.modeling.schedule import TrajectoryPoint
 from s2l_ray.storage import Storage
 from s2l_ray.tables import trajectories_schema, with_metadata
+from s2l_ray.training_config import ModelConfig, TrajectoryConfig
 
 _MEMORY_SHARE = 0.5  # of what is free, for all models of all scoring processes of one node
 
@@ -99,15 +99,10 @@ class _ShardScorer:
     def run(self, shard: str) -> Mapping[str, Any]:
         started, storage = time.perf_counter(), self._artifact.storage
         table = storage.read_table(self._examples.file(f"examples/{shard}"))
-        rows = ExampleTable(table)
-        batches = plan_batches(table["num_tokens"].to_numpy(), self._config.batch_tokens)
-        losses_NC = np.empty((table.num_rows, len(self._points)), dtype=np.float32)
-        for first in range(0, len(self._points), self._group_size):
-            scorers = self._scorers(first)
-            for span in batches:
-                batch = rows.batch(span, pad_id=0)  # padding is masked, so any id serves
-                for column, scorer in enumerate(scorers, start=first):
-                    losses_NC[span, column] = scorer.example_losses(batch).cpu().numpy()
+        groups = range(0, len(self._points), self._group_size)
+        losses_NC = np.concatenate(
+            [table_losses(self._scorers(first), table, self._config.batch_tokens) for first in groups], axis=1
+        )
         self._refuse_non_finite(shard, table, losses_NC)
         storage.write_table(self._artifact.file(f"shards/{shard}"), self._result(table, losses_NC))
         return {"num_tokens": int(np.sum(table["num_tokens"].to_numpy())), "model_s": time.perf_counter() - started}
