@@ -14,6 +14,7 @@ from s2l_ray.config import DataConfig, Recipe, TaskConfig
 from s2l_ray.execution.cluster import ray_session
 from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
+from s2l_ray.modeling.throughput import resolve_precision
 from s2l_ray.numerics.kmeans import resolve_num_clusters
 from s2l_ray.progress import clock, counts, note
 from s2l_ray.selection_config import SelectionConfig
@@ -78,6 +79,7 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
         budget or number of clusters above the number of rows.
     """
     assert until in STAGES, until
+    recipe = _with_precision(recipe)
     storage = Storage.open(recipe.storage)
     selectors = [find_selector(config.selector) for config in selections_of(recipe)]
     for model in (recipe.proxy.model, recipe.target.model, recipe.embedding.model, recipe.probe.judge):
@@ -116,6 +118,13 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     ]
     wanted = STAGES[: STAGES.index(until) + 1]
     return Line(recipe, storage, tuple(step for step in steps if step.artifact.stage in wanted))
+
+
+def _with_precision(recipe: Recipe) -> Recipe:
+    """Return the recipe with the precision that auto means here, since it decides what comes out."""
+    asked = recipe.trajectory.precision
+    precision = resolve_precision(asked, use_gpu=recipe.resources.use_gpu)
+    return recipe.model_copy(update={"trajectory": recipe.trajectory.model_copy(update={"precision": precision})})
 
 
 def _check_model(model: ModelConfig) -> None:

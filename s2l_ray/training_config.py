@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from s2l_ray.section import WHERE, Count, Fraction, Section
 
 Precision = Literal["fp32", "bf16"]
+AskedPrecision = Literal["auto", "fp32", "bf16"]
 
 
 class ModelConfig(Section):
@@ -106,7 +107,7 @@ class TrajectoryConfig(Section):
     """Trajectory points, spread evenly over the proxy's training; the last is the finished proxy."""
     include_initial: bool = True
     """Record the untouched model too, as point 0."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward pass; the cross-entropy is always fp32."""
+    precision: AskedPrecision = "auto"
+    """Arithmetic of the forward pass; auto is bf16 where it is faster (GPUs, CPUs with AMX or AVX512-BF16)."""
     batch_tokens: Count = 8192
     """Tokens in one scoring batch, padding included."""

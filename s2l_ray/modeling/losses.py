@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from s2l_ray.modeling.batching import IGNORED, Batch, ExampleTable, plan_batches
 from s2l_ray.modeling.cross_entropy import Head
-from s2l_ray.training_config import Precision
+from s2l_ray.training_config import AskedPrecision
 
 
 class LossScorer:
@@ -23,7 +23,15 @@ class LossScorer:
     they differ the model's own logits are used throughout.
     """
 
-    def __init__(self, model: PreTrainedModel, precision: Precision = "fp32") -> None:
+    def __init__(self, model: PreTrainedModel, precision: AskedPrecision = "fp32") -> None:
+        """Take the model over: in bf16 its weights are brought to it.
+
+        Parameters
+        ----------
+        precision
+            fp32 or bf16; what auto means is decided before (`resolve_precision`), by whoever names the result.
+        """
+        assert precision != "auto", precision
         self.model = model.eval()
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._head: Head | None = None
