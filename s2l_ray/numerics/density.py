@@ -7,6 +7,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from s2l_ray.numerics.distances import squared_distances
+from s2l_ray.numerics.hashing import mixed
 
 EXACT_ROWS = 20_000
 """Pools up to this size are summed pair by pair."""
@@ -90,16 +91,9 @@ def sketched_kernel_sums(
             for table in range(tables):
                 own = slice(table * HASHES, (table + 1) * HASHES)
                 mixed_N = (hashes_NH[:, own].astype(np.int64).view(np.uint64) * odd_H[own]).sum(axis=1, dtype=np.uint64)
-                buckets_N = (_mixed(mixed_N) % np.uint64(_BUCKETS)).astype(np.int64)
+                buckets_N = (mixed(mixed_N) % np.uint64(_BUCKETS)).astype(np.int64)
                 counts_N += np.bincount(buckets_N, minlength=_BUCKETS)[buckets_N]
     return np.maximum((counts_N / repetitions - num_rows / _BUCKETS) / (1 - 1 / _BUCKETS), 1)
-
-
-def _mixed(keys_N: np.ndarray) -> np.ndarray:
-    """Spread the bits of 64-bit keys (splitmix64's last steps)."""
-    keys_N = (keys_N ^ (keys_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    keys_N = (keys_N ^ (keys_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys_N ^ (keys_N >> np.uint64(31))
 
 
 def median_distance(rows_ND: np.ndarray, rng: np.random.Generator) -> float:

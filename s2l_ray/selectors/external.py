@@ -12,7 +12,7 @@ class External:
     """Takes the highest scores of a table (example_id, score) that somebody else made.
 
     The way in for methods that need a model of their own, such as Ask-LLM (arXiv 2402.09668). Assumes that higher is
-    better; equal scores are taken by ascending id.
+    better; equal scores are taken in the pool's order.
     """
 
     name: ClassVar[str] = "external"
