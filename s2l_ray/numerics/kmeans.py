@@ -15,7 +15,6 @@ from s2l_ray.errors import InputError
 from s2l_ray.numerics.rows import ArrayRows, Positions, Rows
 
 _BLOCK_VALUES = 2**18  # similarities of a block with all centroids: 1 MB stays in the processor's cache
-_EXACT_VALUES = 2**22
 _MOST_AUTO_CLUSTERS = 1000
 
 
@@ -114,23 +113,23 @@ def nearest_centroids(rows_NC: np.ndarray, centroids_KC: np.ndarray) -> tuple[np
     for start in range(0, len(rows_NC), step):
         block_BC = np.asarray(rows_NC[start : start + step], dtype=np.float32)
         ranks = np.arange(len(block_BC))
-        similarities_BK = np.column_stack([block_BC, np.ones(len(block_BC), np.float32)]) @ factors_CK
-        labels_B = similarities_BK.argmin(axis=1)
-        best_B = similarities_BK[ranks, labels_B]
-        similarities_BK[ranks, labels_B] = np.inf
+        away_BK = np.column_stack([block_BC, np.ones(len(block_BC), np.float32)]) @ factors_CK
+        labels_B = away_BK.argmin(axis=1)
         length_B = np.sqrt(np.einsum("bc,bc->b", block_BC, block_BC))
-        errors_B = 2 * unit * largest * (length_B + largest)
-        unsure = np.flatnonzero(similarities_BK.min(axis=1) - best_B <= errors_B)
-        labels_B[unsure] = _exact_nearest(block_BC[unsure], centroids_KC)
+        near_B = away_BK[ranks, labels_B] + 2 * unit * largest * (length_B + largest)
+        away_BK[ranks, labels_B] = np.inf
+        unsure = np.flatnonzero(away_BK.min(axis=1) <= near_B)
+        away_BK[ranks, labels_B] = -np.inf
+        rivals_UK = away_BK[unsure] <= near_B[unsure, None]
+        labels_B[unsure] = _exact_nearest(block_BC[unsure], centroids_KC, rivals_UK)
         labels_N[start : start + step] = labels_B
         distances_N[start : start + step] = np.linalg.norm(block_BC - centroids_KC[labels_B], axis=1)
     return labels_N, distances_N
 
 
-def _exact_nearest(rows_UC: np.ndarray, centroids_KC: np.ndarray) -> np.ndarray:
-    labels_U = np.empty(len(rows_UC), dtype=np.int64)
-    step = max(1, _EXACT_VALUES // centroids_KC.size)
-    for start in range(0, len(rows_UC), step):
-        apart_UKC = rows_UC[start : start + step, None].astype(np.float64) - centroids_KC
-        labels_U[start : start + step] = (apart_UKC**2).sum(axis=2).argmin(axis=1)
-    return labels_U
+def _exact_nearest(rows_UC: np.ndarray, centroids_KC: np.ndarray, rivals_UK: np.ndarray) -> np.ndarray:
+    """Return which of each row's rivals is the nearest in double precision, the first of equals."""
+    rows, rivals = np.nonzero(rivals_UK)
+    apart = rows_UC[rows].astype(np.float64) - centroids_KC[rivals]
+    order = np.lexsort(((apart**2).sum(axis=1), rows))  # stable: equal ones stay by number
+    return rivals[order][np.flatnonzero(np.diff(rows[order], prepend=-1))]
