@@ -56,9 +56,9 @@ class Parts:
         return Parts(self.schema, tuple(int(mask.sum()) for _, mask in chosen), tuple(readers))
 
     def held(self) -> "Parts":
-        """Return the same table, which keeps what it has read, up to 1 GiB: most tables are then read once."""
+        """Return the same table, which keeps what it has read, if it is not more than 1 GiB."""
         shelf = _Shelf()
-        return replace(self, readers=tuple(partial(_read_held, read, {}, shelf) for read in self.readers))
+        return replace(self, readers=tuple(partial(shelf.read, *item) for item in enumerate(self.readers)))
 
     def without(self, columns: Sequence[str]) -> "Parts":
         """Return the table without these columns."""
@@ -146,24 +146,24 @@ def _read_shard(storage: Storage, path: str, columns: Sequence[str]) -> pa.Table
 
 
 class _Shelf:
-    """Room for columns, shared by the readers of a table."""
+    """The columns that were read of a table's parts, or nothing more once they exceed the room."""
 
     def __init__(self) -> None:
+        self._columns: dict[tuple[int, str], pa.ChunkedArray] = {}
         self._free, self._lock = _HELD_BYTES, Lock()
 
-    def admits(self, column: pa.ChunkedArray) -> bool:
-        """Take the column's room, if there is so much."""
-        with self._lock:
-            fits = column.nbytes <= self._free
-            self._free -= column.nbytes if fits else 0
-        return fits
-
-
-def _read_held(read: Reader, kept: dict[str, pa.ChunkedArray], shelf: _Shelf, columns: Sequence[str]) -> pa.Table:
-    missing = [name for name in columns if name not in kept]
-    fresh = dict(zip(missing, read(missing).columns, strict=True)) if missing else {}
-    kept |= {name: column for name, column in fresh.items() if shelf.admits(column)}
-    return pa.table({name: kept[name] if name in kept else fresh[name] for name in columns})
+    def read(self, part: int, read: Reader, columns: Sequence[str]) -> pa.Table:
+        """Read a part's columns, those on the shelf from there."""
+        found = {name: self._columns.get((part, name)) for name in columns}
+        missing = [name for name, column in found.items() if column is None]
+        if missing:
+            found |= dict(zip(missing, read(missing).columns, strict=True))
+            with self._lock:
+                self._free -= sum(found[name].nbytes for name in missing)
+                self._columns |= {(part, name): found[name] for name in missing}
+                if self._free < 0:
+                    self._columns = {}
+        return pa.table({name: found[name] for name in columns})
 
 
 def _filtered(read: Reader, mask: pa.Array, columns: Sequence[str]) -> pa.Table:

@@ -50,17 +50,18 @@ def test_only_marked_rows_are_left(marks):
     assert len(reads) == sum(any(part) for part in (marks[:4], marks[4:8], marks[8:])), "a part without any is not read"
 
 
-def test_what_was_read_is_kept_as_far_as_there_is_room(monkeypatch):
+def test_what_was_read_is_kept_if_there_is_room(monkeypatch):
     reads = []
     table = three(reads).held()
     assert all(table.read().equals(WHOLE) for _ in range(3)) and len(reads) == 3
     assert table.without(["a"]).read(["b"]).equals(WHOLE.select(["b"])) and len(reads) == 3
-    # Column a takes 32 bytes in a part of 4 rows and 16 in the last: room for 50 keeps one and the last.
-    reads.clear()
-    monkeypatch.setattr(parts, "_HELD_BYTES", 50)
-    table = three(reads).held()
-    assert all(table.read(["a"]).equals(WHOLE.select(["a"])) for _ in range(2))
-    assert sorted(reads) == [(0, "a"), (1, "a"), (1, "a"), (2, "a")]
+    # Column a takes 10 x 8 bytes: there is room for 80, and with 79 nothing is kept.
+    for room, times in ((80, 1), (79, 3)):
+        reads.clear()
+        monkeypatch.setattr(parts, "_HELD_BYTES", room)
+        table = three(reads).held()
+        assert all(table.read(["a"]).equals(WHOLE.select(["a"])) for _ in range(3))
+        assert sorted(reads) == sorted([(part, "a") for part in range(3)] * times)
 
 
 def test_a_file_comes_by_row_groups_and_small_ones_are_joined(tmp_path, monkeypatch):

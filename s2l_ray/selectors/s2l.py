@@ -93,10 +93,11 @@ def _sample_clusters(
         losses, resolve_num_clusters(asked, len(losses)), rng,
         fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations, prepare=prepare,
     )
-    members = group_members(found.labels_N, len(found.centroids_KC))
+    num_clusters = len(found.centroids_KC)
+    means_KC = group_means(losses, found.labels_N, num_clusters)  # before the members, which take 8 bytes a row
+    members = group_members(found.labels_N, num_clusters)
     sizes_K = np.array([len(rows) for rows in members])
     quotas_K = water_filling(sizes_K, budget)
-    means_KC = group_means(losses, found.labels_N, len(members))
     visits = np.argsort(sizes_K, kind="stable")
     positions = np.concatenate([rng.choice(members[k], int(quotas_K[k]), replace=False) for k in visits])
     labels, distances = found.labels_N[positions], found.distances_N[positions]

@@ -163,7 +163,7 @@ def select_from_file(
     storage = Storage(str(output.absolute()))
     storage.write_table("selection.parquet", selection)
     storage.write_table("quarantine.parquet", dropped)
-    lines = "".join(json.dumps(row) + "\n" for row in selection.to_pylist())
-    storage.write_bytes("selection.jsonl", lines.encode())
+    lines = (json.dumps(row) + "\n" for batch in selection.to_batches(2**16) for row in batch.to_pylist())
+    storage.write_bytes("selection.jsonl", "".join(lines).encode())
     storage.write_json("findings.json", facts)
     return {**metadata_of(selection.schema), "num_dropped": dropped.num_rows}
