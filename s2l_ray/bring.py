@@ -9,6 +9,8 @@ Two such sets, or two names with one number (`loss_1, loss_01`), are refused: no
 import itertools
 import re
 from collections import Counter
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -18,7 +20,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
-from s2l_ray.tables import metadata_of, with_metadata
+from s2l_ray.parts import Parts, Reader, parquet_parts
+from s2l_ray.tables import metadata_of, one_array, trajectories_schema, with_metadata
 
 Kind = Literal["nats", "perplexity"]
 
@@ -31,10 +34,19 @@ _CARRIED = {"source": pa.string(), "num_supervised_tokens": pa.int32()}
 def read_trajectories_file(
     file: Path, *, kind: Kind = "nats", drop_non_finite: bool = False
 ) -> tuple[pa.Table, pa.Table]:
+    """Return what `open_trajectories_file` does, with all rows in memory."""
+    parts, dropped = open_trajectories_file(file, kind=kind, drop_non_finite=drop_non_finite)
+    return parts.read(), dropped
+
+
+def open_trajectories_file(
+    file: Path, *, kind: Kind = "nats", drop_non_finite: bool = False
+) -> tuple[Parts, pa.Table]:
     """Return the trajectories table that a user's Parquet file means, and the rows left out (example_id, reason).
 
     The table has `example_id`, `source` and `num_supervised_tokens` where the file has them, and `losses` in nats
-    (float32). Our own metadata (the trajectory points) stays; for wide columns it names them under `columns`.
+    (float32). Our own metadata (the trajectory points) stays; for wide columns it names them under `columns`. All
+    losses are looked at once, here; after that a part is read when it is asked for.
 
     Parameters
     ----------
@@ -50,37 +62,68 @@ def read_trajectories_file(
     """
     if kind not in get_args(Kind):
         raise InputError(f"--kind {kind!r} is unknown; it is one of {', '.join(get_args(Kind))}")
-    raw = read_parquet(file, "--trajectories")
-    repeated = [name for name, count in Counter(raw.column_names).items() if count > 1]
+    raw = parquet_parts(file, "--trajectories")
+    repeated = [name for name, count in Counter(raw.schema.names).items() if count > 1]
     if repeated:
         raise InputError(f"--trajectories {file}: columns appear twice: {', '.join(repeated)}")
-    ids = _ids(raw)
-    metadata = metadata_of(raw.schema)
-    if "losses" in raw.column_names:
-        values_NC, is_missing_NC = _from_lists(raw)
-        num_points = len(metadata.get("points", ()))
-        if num_points not in (0, values_NC.shape[1]):
-            raise InputError(f"the metadata names {num_points} points, each row has {values_NC.shape[1]} losses")
-    else:
-        names = wide_columns(raw.schema, kind)
-        metadata = {"columns": names}
-        columns = [raw[name].to_numpy() for name in names]
-        values_NC = np.column_stack([np.asarray(column, dtype=_float(column.dtype)) for column in columns])
-        is_missing_NC = np.column_stack([raw[name].is_null().to_numpy() for name in names])
-    losses_NC, reasons_N = _to_nats(values_NC, is_missing_NC, kind)
-    is_kept_N = reasons_N == 0
-    if not is_kept_N.all() and not drop_non_finite:
-        raise InputError(_refusal(ids, reasons_N))
-    if not is_kept_N.any():
+    if "example_id" not in raw.schema.names:
+        raise InputError(f"the table needs a column example_id, it has {', '.join(raw.schema.names)}")
+    if raw.num_rows == 0:
+        raise InputError("the table of trajectories is empty")
+    names = ["losses"] if "losses" in raw.schema.names else wide_columns(raw.schema, kind)
+    num_points, reasons, dropped = _look_through(raw, names, kind)
+    metadata = metadata_of(raw.schema) if names == ["losses"] else {"columns": names}
+    if names == ["losses"] and len(metadata.get("points", ())) not in (0, num_points):
+        raise InputError(f"the metadata names {len(metadata['points'])} points, each row has {num_points} losses")
+    if dropped.num_rows and not drop_non_finite:
+        raise InputError(_refusal(dropped, raw.num_rows))
+    if dropped.num_rows == raw.num_rows:
         raise InputError(f"--trajectories {file}: none of its {raw.num_rows:,} rows has finite losses at every point")
-    kept = pa.array(is_kept_N)
-    carried = {name: _cast(raw, name, _CARRIED[name]).filter(kept) for name in _CARRIED if name in raw.column_names}
-    flat = pa.array(np.ascontiguousarray(losses_NC[is_kept_N]).reshape(-1))
-    losses = pa.FixedSizeListArray.from_arrays(flat, losses_NC.shape[1])
-    table = pa.table({"example_id": ids.filter(kept), **carried, "losses": losses})
-    reasons = pa.array([_REASONS[code] for code in reasons_N[~is_kept_N].tolist()], pa.string())
-    dropped = pa.table([ids.filter(pc.invert(kept)), reasons], schema=DROPPED)
-    return with_metadata(table, metadata), dropped
+    kept = raw.only([reasons_N == 0 for reasons_N in reasons])
+    ours = ["example_id", *(name for name in _CARRIED if name in raw.schema.names), "losses"]
+    empty = pa.schema([trajectories_schema(num_points).field(name) for name in ours]).empty_table()
+    schema = with_metadata(empty, metadata).schema
+    readers = tuple(partial(_ours, read, schema, names, kind) for read in kept.readers)
+    return Parts(schema, kept.sizes, readers), dropped
+
+
+def _look_through(raw: Parts, names: list[str], kind: Kind) -> tuple[int, list[np.ndarray], pa.Table]:
+    """Return C, each part's reasons against its rows (0 for none), and the rows that have one."""
+
+    def look(_: slice, part: pa.Table) -> tuple[int, np.ndarray]:
+        losses_NC, reasons_N = _losses(part, names, kind)
+        return losses_NC.shape[1], reasons_N
+
+    lengths, reasons = zip(*raw.each(names, look), strict=True)
+    if len(set(lengths)) > 1:
+        raise InputError(f"`losses` lists must have one length of at least 1, got lengths {sorted(set(lengths))[:5]}")
+    is_bad = [reasons_N > 0 for reasons_N in reasons]
+    ids = _ids(raw.only(is_bad).read(["example_id"]))
+    texts = [_REASONS[code] for reasons_N in reasons for code in reasons_N[reasons_N > 0].tolist()]
+    return lengths[0], list(reasons), pa.table([ids, pa.array(texts, pa.string())], schema=DROPPED)
+
+
+def _ours(read: Reader, schema: pa.Schema, names: list[str], kind: Kind, columns: Sequence[str]) -> pa.Table:
+    """Read a part's columns, of those in our schema."""
+    part = read([*(name for name in columns if name != "losses"), *(names if "losses" in columns else [])])
+    made: dict[str, pa.Array] = {}
+    for name in columns:
+        if name == "losses":
+            flat = pa.array(np.ascontiguousarray(_losses(part, names, kind)[0]).reshape(-1))
+            made[name] = pa.FixedSizeListArray.from_arrays(flat, schema.field(name).type.list_size)
+        else:
+            made[name] = _ids(part) if name == "example_id" else _cast(part, name, _CARRIED[name])
+    return pa.table(made)
+
+
+def _losses(part: pa.Table, names: list[str], kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+    """Return the losses in nats, (N, C) float32, and the number of the reason against each row, 0 for none."""
+    if names == ["losses"]:
+        return _to_nats(*_from_lists(part), kind)
+    columns = [part[name].to_numpy() for name in names]
+    values_NC: np.ndarray = np.column_stack([np.asarray(column, dtype=_float(column.dtype)) for column in columns])
+    is_missing_N = np.asarray(np.any([part[name].is_null().to_numpy() for name in names], axis=0))
+    return _to_nats(values_NC, is_missing_N, kind)
 
 
 def read_parquet(file: Path, what: str) -> pa.Table:
@@ -131,10 +174,6 @@ def wide_columns(schema: pa.Schema, kind: Kind) -> list[str]:
 
 
 def _ids(raw: pa.Table) -> pa.Array:
-    if "example_id" not in raw.column_names:
-        raise InputError(f"the table needs a column example_id, it has {', '.join(raw.column_names)}")
-    if raw.num_rows == 0:
-        raise InputError("the table of trajectories is empty")
     ids = _cast(raw, "example_id", pa.string())
     if ids.null_count:
         raise InputError(f"{ids.null_count} rows have no example_id")
@@ -143,47 +182,50 @@ def _ids(raw: pa.Table) -> pa.Array:
 
 def _cast(raw: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
     try:
-        return raw[name].combine_chunks().cast(kind)
+        return one_array(raw[name]).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
         raise InputError(f"column {name} ({raw[name].type}) does not convert to {kind}: {error}") from error
 
 
 def _from_lists(raw: pa.Table) -> tuple[np.ndarray, np.ndarray]:
-    """Return the values of the `losses` lists and which are missing, both (N, C); a missing list misses all."""
-    column = raw["losses"].combine_chunks()
+    """Return the values of the `losses` lists, (N, C), and which rows miss one, (N,); a missing list misses all."""
+    column = one_array(raw["losses"])
     is_list = pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type) \
         or pa.types.is_large_list(column.type)
     if not is_list or not _is_number(column.type.value_type):
         raise InputError(f"column `losses` must hold lists of numbers, got {column.type}")
     has_list_N = column.is_valid().to_numpy(zero_copy_only=False)
     flat = column.flatten() if has_list_N.all() else column.filter(column.is_valid()).flatten()
-    lengths = np.unique(pc.list_value_length(column).drop_null().to_numpy(zero_copy_only=False))
-    if len(lengths) != 1 or lengths[0] == 0:
+    bounds = pc.min_max(pc.list_value_length(column)).as_py()
+    if bounds["min"] != bounds["max"] or not bounds["max"]:
+        lengths = np.unique(pc.list_value_length(column).drop_null().to_numpy(zero_copy_only=False))
         raise InputError(f"`losses` lists must have one length of at least 1, got lengths {lengths[:5].tolist()}")
-    numbers = flat.to_numpy(zero_copy_only=False)
-    shape = (len(column), int(lengths[0]))
+    numbers, shape = flat.to_numpy(zero_copy_only=False), (len(column), int(bounds["max"]))
+    if column.null_count == 0 and flat.null_count == 0:
+        return numbers.reshape(shape), np.zeros(shape[0], dtype=bool)
     values_NC: np.ndarray = np.full(shape, np.nan, dtype=_float(numbers.dtype))
     is_missing_NC = np.ones(shape, dtype=bool)
     values_NC[has_list_N] = numbers.reshape(-1, shape[1])
     is_missing_NC[has_list_N] = flat.is_null().to_numpy(zero_copy_only=False).reshape(-1, shape[1])
-    return values_NC, is_missing_NC
+    return values_NC, np.asarray(is_missing_NC.any(axis=1))
 
 
-def _to_nats(values_NC: np.ndarray, is_missing_NC: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
+def _to_nats(values_NC: np.ndarray, is_missing_N: np.ndarray, kind: Kind) -> tuple[np.ndarray, np.ndarray]:
     """Return the losses as float32 and, for each row, 0 or the number of the reason why it is not usable."""
     with np.errstate(all="ignore"):  # what is not finite is found below and named
-        is_low_N = ((values_NC <= 0) & (kind == "perplexity")).any(axis=1)
-        losses_NC = (np.log(values_NC) if kind == "perplexity" else values_NC).astype(np.float32)
+        losses_NC = (np.log(values_NC) if kind == "perplexity" else values_NC).astype(np.float32, copy=False)
+    if np.isfinite(losses_NC).all() and not is_missing_N.any():
+        return losses_NC, np.zeros(len(losses_NC), dtype=np.int8)
+    is_low_N = ((values_NC <= 0) & (kind == "perplexity")).any(axis=1)
     is_finite_N = np.isfinite(losses_NC).all(axis=1)
-    return losses_NC, np.select([is_missing_NC.any(axis=1), is_low_N, ~is_finite_N], [1, 3, 2], default=0)
+    return losses_NC, np.select([is_missing_N, is_low_N, ~is_finite_N], [1, 3, 2], default=0).astype(np.int8)
 
 
-def _refusal(ids: pa.Array, reasons_N: np.ndarray) -> str:
-    bad = np.flatnonzero(reasons_N)
-    counts = ", ".join(f"{int((reasons_N == code).sum()):,} with a {why}" for code, why in _REASONS.items()
-                       if (reasons_N == code).any())
-    few = ", ".join(map(repr, ids.take(pa.array(bad[:5])).to_pylist()))
-    return f"{len(bad):,} of {len(ids):,} rows cannot be used ({counts}), e.g. {few}: mend them, or --drop-non-finite"
+def _refusal(dropped: pa.Table, num_rows: int) -> str:
+    found, bad = Counter(dropped["reason"].to_pylist()), f"{len(dropped):,} of {num_rows:,} rows"
+    counts = ", ".join(f"{found[why]:,} with a {why}" for why in _REASONS.values() if found[why])
+    few = ", ".join(map(repr, dropped["example_id"][:5].to_pylist()))
+    return f"{bad} cannot be used ({counts}), e.g. {few}: mend them, or --drop-non-finite"
 
 
 def _float(kind: np.dtype) -> type:

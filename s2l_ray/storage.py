@@ -160,6 +160,12 @@ class Storage:
         with self.filesystem.open_input_file(self.path(relative)) as file:
             return pq.ParquetFile(file).read(columns=columns)
 
+    def read_footer(self, relative: str) -> tuple[pa.Schema, int]:
+        """Return a Parquet file's schema and number of rows, without reading them."""
+        with self.filesystem.open_input_file(self.path(relative)) as file:
+            opened = pq.ParquetFile(file)
+            return opened.schema_arrow, opened.metadata.num_rows
+
     def delete(self, relative: str) -> None:
         """Delete one file."""
         self.filesystem.delete_file(self.path(relative))

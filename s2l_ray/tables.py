@@ -13,7 +13,7 @@ import pyarrow as pa
 
 from s2l_ray.errors import InputError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 EXAMPLES = pa.schema(
     [
@@ -39,8 +39,16 @@ PROBE = pa.schema([("example_id", pa.string()), ("num_supervised_tokens", pa.int
 QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
 
 SELECTION = pa.schema(
-    [("rank", pa.int64()), ("example_id", pa.string()), ("cluster", pa.int32()), ("score", pa.float32())]
+    [
+        ("rank", pa.int64()),
+        ("example_id", pa.string()),
+        ("cluster", pa.int32()),
+        ("quota", pa.int64()),  # examples that its cluster gives
+        ("distance", pa.float32()),  # to its cluster's centroid
+        ("score", pa.float32()),
+    ]
 )
+"""What was chosen, and why; what a selector does not have (clusters, a score) is null."""
 
 _METADATA_KEY = b"s2l"
 
@@ -93,7 +101,7 @@ def vectors_matrix(table: pa.Table, name: str) -> np.ndarray:
     """Return a column of equally long lists of finite numbers as float32 of shape (N, D)."""
     if name not in table.column_names:
         raise InputError(f"the table needs a column `{name}`, got {table.column_names}")
-    column = table[name].combine_chunks()
+    column = one_array(table[name])
     if not (pa.types.is_fixed_size_list(column.type) or pa.types.is_list(column.type) or
             pa.types.is_large_list(column.type)) or not _is_number(column.type.value_type):
         raise InputError(f"column `{name}` must hold lists of numbers, got {column.type}")
@@ -103,16 +111,22 @@ def vectors_matrix(table: pa.Table, name: str) -> np.ndarray:
     values = column.flatten().to_numpy(zero_copy_only=False).astype(np.float32, copy=False)
     if num_rows == 0 or len(values) == 0:
         raise InputError(f"the table of `{name}` is empty")
-    lengths = np.unique(column.value_lengths().to_numpy(zero_copy_only=False))
-    if len(lengths) != 1:
-        raise InputError(f"`{name}` lists must have one length, got lengths {lengths[:5].tolist()}")
+    if not pa.types.is_fixed_size_list(column.type):
+        lengths = np.unique(column.value_lengths().to_numpy(zero_copy_only=False))
+        if len(lengths) != 1:
+            raise InputError(f"`{name}` lists must have one length, got lengths {lengths[:5].tolist()}")
     losses_NC = values.reshape(num_rows, -1)
-    bad = np.flatnonzero(~np.isfinite(losses_NC).all(axis=1))
-    if len(bad):
+    if not np.isfinite(losses_NC).all():
+        bad = np.flatnonzero(~np.isfinite(losses_NC).all(axis=1))
         first = bad[:5].tolist()
         ids = table["example_id"].take(first).to_pylist() if "example_id" in table.column_names else first
         raise InputError(f"{len(bad)} rows have a NaN or infinite value in `{name}`, e.g. {ids}; remove them first")
     return losses_NC
+
+
+def one_array(column: pa.ChunkedArray) -> pa.Array:
+    """Return a column as one array; a copy only where it is in pieces (combine_chunks always copies)."""
+    return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
 
 
 def _is_number(kind: pa.DataType) -> bool:

@@ -22,7 +22,7 @@ def select(tmp_path):
         folder = tmp_path / name
         folder.mkdir()
         columns = [pa.array(range(len(rows)), pa.int64()), pa.array([f"e{i}" for i in rows]),
-                   pa.nulls(len(rows), pa.int32()),
+                   pa.nulls(len(rows), pa.int32()), pa.nulls(len(rows), pa.int64()), pa.nulls(len(rows), pa.float32()),
                    pa.nulls(len(rows), pa.float32()) if scores is None else pa.array(scores, pa.float32())]
         known = {"selector": "random", "seed": 0, "budget_asked": 0.1, "num_candidates": 20, "parents": {}, **origin}
         table = with_metadata(pa.table(columns, schema=SELECTION), {k: v for k, v in known.items() if v is not None})

@@ -30,7 +30,7 @@ def trajectories(rows, kind=None):
 
 def selection(ranks, ids):
     count = len(ranks)
-    columns = [pa.array(ranks, pa.int64()), pa.array(ids), pa.nulls(count, pa.int32()), pa.nulls(count, pa.float32())]
+    columns = [pa.array(ranks, pa.int64()), pa.array(ids), *(pa.nulls(count, kind) for kind in SELECTION.types[2:])]
     return pa.table(columns, schema=SELECTION)
 
 

@@ -7,6 +7,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from s2l_ray.numerics.distances import squared_distances
+from s2l_ray.numerics.hashing import mixed
+from s2l_ray.parts import in_order
 
 EXACT_ROWS = 20_000
 """Pools up to this size are summed pair by pair."""
@@ -16,7 +18,8 @@ REPETITIONS = 512
 """Independent hash tables R of the sketch; its relative error falls as 1 / sqrt(R)."""
 
 _BUCKETS = 2**20
-_HASHED_AT_ONCE = 16
+_HASHED_AT_ONCE = 16  # tables
+_HASHED_ROWS = 2**12
 _BLOCK_VALUES = 2**22
 _TABLE_MOST, _TABLE_STEPS = 32.0, 2**18
 _MEDIAN_ROWS = 1000
@@ -73,33 +76,40 @@ def sketched_kernel_sums(
 
     A table (RACE, Coleman and Shrivastava 2020) hashes rows by P = 4 joint 2-stable hashes into 2^20 buckets and counts
     them; two rows share a bucket with probability k(x, y), and by rehashing with 1 / 2^20 more, which is subtracted.
-    One table of counters is held at a time, since the rows are at hand to be looked up at once. An estimate is at
-    least 1: a row shares its own bucket.
+    The rows are at hand to be looked up at once, so no table is kept. An estimate is at least 1: a row shares its own
+    bucket. Memory: 128 bytes a row, for the buckets of 32 tables.
     """
     num_rows, width = rows_ND.shape
-    counts_N = np.zeros(num_rows, dtype=np.float64)
+
+    def draw(tables: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        directions_DH = rng.standard_normal((width, tables * HASHES), dtype=np.float32) / np.float32(bandwidth)
+        odd_H = rng.integers(2**63, size=tables * HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+        return directions_DH, rng.random(tables * HASHES, dtype=np.float32), odd_H
+
+    draws = (draw(min(_HASHED_AT_ONCE, repetitions - start)) for start in range(0, repetitions, _HASHED_AT_ONCE))
+    counts_N = np.zeros(num_rows, dtype=np.int64)
     with threadpool_limits(limits=1):
-        for start in range(0, repetitions, _HASHED_AT_ONCE):
-            tables = min(_HASHED_AT_ONCE, repetitions - start)
-            directions_DH = rng.standard_normal((width, tables * HASHES), dtype=np.float32) / np.float32(bandwidth)
-            offsets_H = rng.random(tables * HASHES, dtype=np.float32)
-            odd_H = rng.integers(2**63, size=tables * HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
-            hashes_NH = rows_ND @ directions_DH
-            hashes_NH += offsets_H
-            np.floor(hashes_NH, out=hashes_NH)
-            for table in range(tables):
-                own = slice(table * HASHES, (table + 1) * HASHES)
-                mixed_N = (hashes_NH[:, own].astype(np.int64).view(np.uint64) * odd_H[own]).sum(axis=1, dtype=np.uint64)
-                buckets_N = (_mixed(mixed_N) % np.uint64(_BUCKETS)).astype(np.int64)
-                counts_N += np.bincount(buckets_N, minlength=_BUCKETS)[buckets_N]
+        for counts in in_order(lambda drawn: _bucket_counts(rows_ND, *drawn), draws):
+            counts_N += counts
     return np.maximum((counts_N / repetitions - num_rows / _BUCKETS) / (1 - 1 / _BUCKETS), 1)
 
 
-def _mixed(keys_N: np.ndarray) -> np.ndarray:
-    """Spread the bits of 64-bit keys (splitmix64's last steps)."""
-    keys_N = (keys_N ^ (keys_N >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    keys_N = (keys_N ^ (keys_N >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    return keys_N ^ (keys_N >> np.uint64(31))
+def _bucket_counts(
+    rows_ND: np.ndarray, directions_DH: np.ndarray, offsets_H: np.ndarray, odd_H: np.ndarray
+) -> np.ndarray:
+    """Return the size of each row's bucket, summed over some hash tables, (N,) int64."""
+    tables = len(odd_H) // HASHES
+    buckets_TN = np.empty((tables, len(rows_ND)), dtype=np.int32)
+    for start in range(0, len(rows_ND), _HASHED_ROWS):
+        hashes_BH = rows_ND[start : start + _HASHED_ROWS] @ directions_DH
+        hashes_BH += offsets_H
+        np.floor(hashes_BH, out=hashes_BH)
+        mixed_BT = (hashes_BH.astype(np.int64).view(np.uint64) * odd_H).reshape(-1, tables, HASHES).sum(axis=2)
+        buckets_TN[:, start : start + _HASHED_ROWS] = (mixed(mixed_BT) & np.uint64(_BUCKETS - 1)).T
+    counts_N = np.zeros(len(rows_ND), dtype=np.int64)
+    for buckets_N in buckets_TN:
+        counts_N += np.bincount(buckets_N, minlength=_BUCKETS)[buckets_N]
+    return counts_N
 
 
 def median_distance(rows_ND: np.ndarray, rng: np.random.Generator) -> float:

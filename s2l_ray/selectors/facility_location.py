@@ -23,8 +23,8 @@ class FacilityLocation:
     (`nearest_neighbours`).
 
     Our choices: s is 0 beyond an example's `num_neighbours` nearest (at most the pool; above 20,000 examples 4096), and
-    ties go to the lowest id. Once all are served no example adds anything and the rest follows by id, so if all
-    embeddings are equal, the order is by id wherever `num_neighbours` reaches.
+    ties go to the first in the pool's order. Once all are served no example adds anything and the rest follows in that
+    order, so if all embeddings are equal, the order is the pool's wherever `num_neighbours` reaches.
 
     Why not apricot 0.6.1: it takes sparse input and runs with numpy 2, but needs numba and nose, compiles for seconds
     at each start, and sums a candidate's own neighbours where f wants those that it is a neighbour of.

@@ -9,7 +9,7 @@ from s2l_ray.selectors.pool import Choice, Pool
 
 
 class Full:
-    """Takes every example, by ascending id; its budget is the pool's size."""
+    """Takes every example, in the pool's order; its budget is the pool's size."""
 
     name: ClassVar[str] = "full"
     requires: ClassVar[frozenset[str]] = frozenset()

@@ -9,18 +9,21 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
+from s2l_ray.parts import Parts, table_parts
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors.per import select_per_source
 from s2l_ray.selectors.pool import Choice, Pool, Selector
-from s2l_ray.tables import PROBES, SELECTION, check_selection, losses_matrix, metadata_of, vectors_matrix, with_metadata
+from s2l_ray.selectors.stored import StoredIds, StoredLosses, StoredTable, string_array
+from s2l_ray.tables import PROBES, SELECTION, check_selection, metadata_of, vectors_matrix, with_metadata
 
 
 def pool_of(
-    table: pa.Table, requires: frozenset[str], embeddings: pa.Table | None = None, scores: pa.Table | None = None,
-    probes: Mapping[str, pa.Table] | None = None,
+    table: pa.Table | Parts, requires: frozenset[str], embeddings: pa.Table | None = None,
+    scores: pa.Table | None = None, probes: Mapping[str, pa.Table] | None = None,
 ) -> Pool:
     """Return the pool of a trajectories table (or of any table with example_id, for selectors that need no more).
 
+    Ids and losses stay where the table has them and are read when they are asked for; see `stored` for the order.
     Rows of `embeddings` (example_id, embedding), `scores` (example_id, score) and each of `probes` (example_id, loss)
     are matched by id; without `probes` these losses are columns of the table, such as loss_with_prompt.
 
@@ -30,47 +33,47 @@ def pool_of(
         The table is empty, has no example_id, repeats one, or something the selector requires is missing, not finite,
         or not there for every example.
     """
-    if "example_id" not in table.column_names:
-        raise InputError(f"the table needs a column example_id, it has {table.column_names}")
-    if table.num_rows == 0:
+    parts = table_parts(table) if isinstance(table, pa.Table) else table
+    names = parts.schema.names
+    if "example_id" not in names:
+        raise InputError(f"the table needs a column example_id, it has {names}")
+    if parts.num_rows == 0:
         raise InputError("the candidate pool is empty")
-    ids = table["example_id"].cast(pa.string()).combine_chunks()
-    order = pc.sort_indices(ids)
-    ids = ids.take(order)
-    if len(ids) > 1 and pc.any(pc.equal(ids[1:], ids[:-1])).as_py():
-        repeated = ids.filter(pc.equal(ids, pa.concat_arrays([ids[1:], pa.nulls(1, ids.type)])))
-        raise InputError(f"example_id repeats, for example {repeated[:3].to_pylist()}; ids must be unique")
-    sources = table["source"].combine_chunks().take(order) if "source" in table.column_names else None
+    stored = StoredTable(parts)
+    sources = string_array(stored.column("source")) if "source" in names else None
     if "sources" in requires and (sources is None or sources.null_count):
         raise InputError("this selector needs a column source without missing values")
-    losses_NC = fractions_C = None
-    if "trajectories" in requires:
-        points = metadata_of(table.schema).get("points")
-        fractions_C = np.array([point["fraction"] for point in points]) if points else None
-        losses_NC = losses_matrix(table)[order.to_numpy()]
+    points = metadata_of(parts.schema).get("points")
+    needs_losses = "trajectories" in requires
     return Pool(
-        ids,
+        StoredIds(stored),
         sources,
-        losses_NC,
-        fractions_C,
-        _embeddings(embeddings, ids) if "embeddings" in requires else None,
-        _numbers(table, "num_supervised_tokens")[order.to_numpy()] if "lengths" in requires else None,
-        _numbers(_matched(scores, ids, "scores"), "score") if "scores" in requires else None,
+        StoredLosses(stored) if needs_losses else None,
+        np.array([point["fraction"] for point in points]) if points and needs_losses else None,
+        _embeddings(embeddings, stored) if "embeddings" in requires else None,
+        _numbers(_own(stored, "num_supervised_tokens"), "num_supervised_tokens") if "lengths" in requires else None,
+        _numbers(_matched(scores, stored, "scores"), "score") if "scores" in requires else None,
         {
-            name: _numbers(table, f"loss_{name}")[order.to_numpy()] if probes is None
-            else _numbers(_matched(probes[name], ids, name), "loss")
+            name: _numbers(_own(stored, f"loss_{name}"), f"loss_{name}") if probes is None
+            else _numbers(_matched(probes[name], stored, name), "loss")
             for name in sorted(requires & set(PROBES))
         },
     )
 
 
-def _matched(table: pa.Table | None, ids: pa.Array, what: str) -> pa.Table:
+def _own(stored: StoredTable, column: str) -> pa.Table:
+    """Return a column of the table in the pool's order, as a table; one without columns where there is none."""
+    names = stored.parts.schema.names
+    return pa.table({column: stored.column(column)} if column in names else {name: pa.nulls(0) for name in names})
+
+
+def _matched(table: pa.Table | None, pool: StoredTable, what: str) -> pa.Table:
     """Return the table's rows in the order of the pool's ids."""
     if table is None:
         raise InputError(f"this selector needs {what}: give a table of them (--{what} FILE.parquet)")
     if "example_id" not in table.column_names:
         raise InputError(f"the {what} table needs a column example_id, it has {table.column_names}")
-    theirs = table["example_id"].cast(pa.string()).combine_chunks()
+    ids, theirs = string_array(pool.column("example_id")), string_array(table["example_id"])
     if len(theirs.unique()) < len(theirs):
         raise InputError(f"the {what} table has {len(theirs) - len(theirs.unique())} repeated ids; ids must be unique")
     places = pc.index_in(ids, value_set=theirs)
@@ -91,13 +94,18 @@ def _numbers(table: pa.Table, column: str) -> np.ndarray:
     return values_N
 
 
-def _embeddings(table: pa.Table | None, ids: pa.Array) -> np.ndarray:
+def _embeddings(table: pa.Table | None, pool: StoredTable) -> np.ndarray:
     """Return the pool's embeddings at unit length, (N, D) float32."""
-    rows_ND = vectors_matrix(_matched(table, ids, "embeddings"), "embedding")
+    rows_ND = vectors_matrix(_matched(table, pool, "embeddings"), "embedding")
     norms_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
     if not (norms_N > 0).all():
         raise InputError(f"{int((norms_N == 0).sum())} embeddings are all zero and have no direction")
     return rows_ND / norms_N
+
+
+def needs_sources(selector: Selector, config: SelectionConfig) -> bool:
+    """Tell whether this selection looks at the examples' sources."""
+    return bool("sources" in selector.requires or config.per or config.stratify_by or config.task_sources)
 
 
 def resolve_budget(budget: int | float, num_candidates: int) -> int:
@@ -131,8 +139,10 @@ def run_selector(
     choice: Choice = select(pool, budget, config, np.random.default_rng(seed))
     columns = [
         pa.array(np.arange(budget), pa.int64()),
-        pool.example_ids.take(pa.array(choice.positions_B)),
+        pool.example_ids.take(pa.array(choice.positions_B)).cast(pa.string()),
         _optional(choice.clusters_B, budget, pa.int32()),
+        _optional(choice.quotas_B, budget, pa.int64()),
+        _optional(choice.distances_B, budget, pa.float32()),
         _optional(choice.scores_B, budget, pa.float32()),
     ]
     table = pa.table(columns, schema=SELECTION)

@@ -29,9 +29,9 @@ class Iterative:
     regression on the embeddings (the paper's is BERT); 3 rounds, each labelling as many as the seed, of those not yet
     labelled the likeliest to be hard; the two weights.
 
-    As long as all labels agree, the classifier gives that label to all and a round takes the lowest ids. If nothing
-    labelled is hard in the end (equal losses), every score is 0 and the choice is by ascending id. The score
-    does not depend on the budget, so selections are nested.
+    As long as all labels agree, the classifier gives that label to all and a round takes the first in the pool's order.
+    If nothing labelled is hard in the end (equal losses), every score is 0 and the choice is the first in that order.
+    The score does not depend on the budget, so selections are nested.
     """
 
     name: ClassVar[str] = "iterative"
@@ -43,7 +43,8 @@ class Iterative:
         """Return the highest scores, the highest first."""
         assert pool.losses_NC is not None and pool.embeddings_ND is not None
         seed = _diverse_seed(pool.embeddings_ND, config, rng)
-        hard_N = pool.losses_NC[:, 0] > np.median(pool.losses_NC[seed, 0])
+        first_N = pool.losses_NC[:, 0]
+        hard_N = first_N > np.median(first_N[seed])
         is_labelled_N = np.zeros(len(pool), dtype=bool)
         is_labelled_N[seed] = True
         with threadpool_limits(limits=1):  # as in k-means: the same bits on every machine

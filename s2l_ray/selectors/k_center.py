@@ -24,7 +24,8 @@ class KCenter:
     ties go to the lowest id; and since the rule seeks outliers, the `outlier_share` of the pool farthest from its 5
     nearest neighbours is taken only where the budget exceeds all others, the least isolated first (with 0 every
     example is a candidate). An example's score is its distance to the nearest one chosen before; the first's is 2,
-    the largest distance there is, and an outlier's 0. If all embeddings are equal, the order is by id after the first.
+    the largest distance there is, and an outlier's 0. If all embeddings are equal, the order after the
+    first is the pool's.
     """
 
     name: ClassVar[str] = "k_center"

@@ -27,8 +27,9 @@ class LearningPercentage:
 
     Where we depart from the code: quotas are by largest remainder, so 1 % is 1 % (the code rounds up in each cluster
     and doubles it); the mean runs over all supervised tokens (the code leaves out those of loss 0). Our choice: ranks
-    run over the whole selection by ascending LP, equal ones by id; the score is -LP. Assumes that the point nearest to
-    `epoch_1_fraction` (within 0.02) ends epoch 1. Equal trajectories are chosen by id. Not nested: quotas shift.
+    run over the whole selection by ascending LP, equal ones in the pool's order; the score is -LP. Assumes that the
+    point nearest to `epoch_1_fraction` (within 0.02) ends epoch 1. Equal trajectories are chosen in the pool's order.
+    Not nested: quotas shift.
     """
 
     name: ClassVar[str] = "learning_percentage"
@@ -52,7 +53,11 @@ class LearningPercentage:
         places_N = _places_in_group(found.labels_N[order])
         positions = order[places_N < quotas_K[found.labels_N[order]]]
         facts = [{"cluster": k, "size": int(sizes_K[k]), "quota": int(quotas_K[k])} for k in range(len(sizes_K))]
-        return Choice(positions, found.labels_N[positions], -percentages_N[positions], {"clusters": facts})
+        labels = found.labels_N[positions]
+        return Choice(
+            positions, labels, -percentages_N[positions], {"clusters": facts}, quotas_K[labels],
+            found.distances_N[positions],
+        )
 
     def _percentages(self, pool: Pool, epoch_1: int) -> np.ndarray:
         assert pool.losses_NC is not None

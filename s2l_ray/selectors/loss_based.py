@@ -2,13 +2,14 @@
 
 Their names are the paper's; it does not publish their definitions in its code, so each definition here is our own
 reading. The loss is the mean nats of a supervised token at the last trajectory point, the finished proxy. Equal
-scores are taken by ascending id, so nothing is random and equal trajectories give the first ids.
+scores are taken in the pool's order, a hash of the ids, so nothing is random and ties favour no source.
 """
 
 from typing import ClassVar
 
 import numpy as np
 
+from s2l_ray.numerics.ranking import ascending_order, mean_ranks
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors.pool import Choice, Pool, highest_first
 
@@ -53,8 +54,9 @@ class LeastConfidence:
 
     def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
         """Return the least confident examples; ranked by loss, since tiny probabilities would round to equal."""
-        positions = highest_first(_last(pool), budget).positions_B
-        return Choice(positions, scores_B=-np.exp(-_last(pool)[positions]))
+        found = highest_first(_last(pool), budget)
+        assert found.scores_B is not None
+        return Choice(found.positions_B, scores_B=-np.exp(-found.scores_B.astype(np.float64)))
 
 
 class MiddlePerplexity:
@@ -71,9 +73,7 @@ class MiddlePerplexity:
 
     def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
         """Return the examples nearest to the median rank."""
-        _, groups_N, sizes = np.unique(_last(pool), return_inverse=True, return_counts=True)
-        ranks_N = (np.cumsum(sizes) - (sizes + 1) / 2)[groups_N]
-        return highest_first(-np.abs(ranks_N - (len(pool) - 1) / 2), budget)
+        return highest_first(-np.abs(mean_ranks(_last(pool)) - (len(pool) - 1) / 2), budget)
 
 
 class HighLearnability:
@@ -91,7 +91,8 @@ class HighLearnability:
     def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
         """Return the largest decreases, the largest first."""
         assert pool.losses_NC is not None
-        return highest_first(pool.losses_NC[:, 0].astype(np.float64) - _last(pool), budget)
+        losses_N2 = pool.losses_NC[:, [0, -1]].astype(np.float64)
+        return highest_first(losses_N2[:, 0] - losses_N2[:, 1], budget)
 
 
 class ConfidenceCurriculum:
@@ -110,13 +111,13 @@ class ConfidenceCurriculum:
 
     def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
         """Return evenly spaced ranks of the ascending losses."""
-        whole = highest_first(-_last(pool), len(pool))
-        assert whole.scores_B is not None
+        losses_N = _last(pool)
         ranks = (2 * np.arange(budget) + 1) * len(pool) // (2 * budget)
-        return Choice(whole.positions_B[ranks], scores_B=whole.scores_B[ranks])
+        positions = ascending_order(losses_N)[ranks]
+        return Choice(positions, scores_B=-losses_N[positions])
 
 
 def _last(pool: Pool) -> np.ndarray:
-    """Return the losses at the last point, float64 of shape (N,)."""
+    """Return the losses at the last point, float32 of shape (N,)."""
     assert pool.losses_NC is not None
-    return pool.losses_NC[:, -1].astype(np.float64)
+    return pool.losses_NC[:, -1]

@@ -30,7 +30,7 @@ class LTD:
     the pool farthest from its 5 nearest neighbours is taken only where a quota exceeds all others of its cluster.
     Ranks go cluster by cluster, the smallest first. An example's score is its distance to the nearest one chosen before
     in its cluster (the first's is 2, an outlier's 0). If all embeddings are equal there is one non-empty cluster, and
-    the order in it is by id after the first.
+    the order in it is the pool's after the first.
     """
 
     name: ClassVar[str] = "ltd"
@@ -67,7 +67,10 @@ class LTD:
             positions.append(members[centres.positions_B])
             scores.append(centres.distances_B)
         chosen = np.concatenate(positions)
-        return Choice(chosen, found.labels_N[chosen], np.concatenate(scores), {"clusters": facts})
+        labels = found.labels_N[chosen]
+        return Choice(
+            chosen, labels, np.concatenate(scores), {"clusters": facts}, quotas_K[labels], found.distances_N[chosen]
+        )
 
 
 def _task_examples(pool: Pool, task_sources: list[str]) -> np.ndarray:

@@ -1,6 +1,6 @@
 """Any selector inside each source: the option `per: source`."""
 
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,24 +35,35 @@ def select_per_source(
     sizes = np.array([len(members) for _, members in sources])
     quotas = water_filling(sizes, budget)
     generators = rng.spawn(len(sources))
-    parts, source_facts, cluster_facts, first_cluster = [], [], [], 0
+    parts, source_facts = [], []
     for index in np.argsort(sizes, kind="stable"):
         (source, members), quota = sources[index], int(quotas[index])
         facts: dict[str, Any] = {"source": source, "size": len(members), "quota": quota}
         if quota:
             part = selector.select(pool.take(members), quota, _capped(config, len(members)), generators[index])
-            clusters = part.facts.get("clusters", [])
-            parts.append(_Part(members[part.positions_B], _shifted(part.clusters_B, first_cluster), part.scores_B))
-            cluster_facts += [{**c, "source": source, "cluster": c["cluster"] + first_cluster} for c in clusters]
+            clusters = [{**cluster, "source": source} for cluster in part.facts.get("clusters", [])]
+            parts.append(replace(part, positions_B=members[part.positions_B], facts={"clusters": clusters}))
             facts |= {name: value for name, value in part.facts.items() if name != "clusters"}
-            first_cluster += _num_clusters(part)
         source_facts.append(facts)
-    found = {"sources": source_facts, **({"clusters": cluster_facts} if cluster_facts else {})}
+    whole = joined(parts)
+    clusters = whole.facts["clusters"]
+    return replace(whole, facts={"sources": source_facts, **({"clusters": clusters} if clusters else {})})
+
+
+def joined(parts: list[Choice]) -> Choice:
+    """Return choices from different examples of one pool as one, in this order, with clusters numbered on."""
+    clusters, cluster_facts, first = [], [], 0
+    for part in parts:
+        clusters.append(None if part.clusters_B is None else part.clusters_B + first)
+        cluster_facts += [{**fact, "cluster": fact["cluster"] + first} for fact in part.facts["clusters"]]
+        first += _num_clusters(part)
     return Choice(
         np.concatenate([part.positions_B for part in parts]),
-        _joined([part.clusters_B for part in parts]),
-        _joined([part.scores_B for part in parts]),
-        found,
+        _column(clusters),
+        _column([part.scores_B for part in parts]),
+        {"clusters": cluster_facts},
+        _column([part.quotas_B for part in parts]),
+        _column([part.distances_B for part in parts]),
     )
 
 
@@ -71,31 +82,18 @@ def sources_of(pool: Pool, asked_by: str) -> list[tuple[str, np.ndarray]]:
     return [(name, np.flatnonzero(labels_N == code)) for code, name in sorted(enumerate(names), key=lambda p: p[1])]
 
 
-@dataclass(frozen=True)
-class _Part:
-    """What one source gave, in positions and clusters of the whole pool."""
-
-    positions_B: np.ndarray
-    clusters_B: np.ndarray | None
-    scores_B: np.ndarray | None
-
-
 def _capped(config: SelectionConfig, num_rows: int) -> SelectionConfig:
     if config.num_clusters == "auto" or config.num_clusters <= num_rows:
         return config
     return config.model_copy(update={"num_clusters": num_rows})
 
 
-def _shifted(clusters_B: np.ndarray | None, first: int) -> np.ndarray | None:
-    return None if clusters_B is None else clusters_B + first
-
-
 def _num_clusters(part: Choice) -> int:
     """Return one more than the highest cluster number that a part uses or reports."""
-    used = [] if part.clusters_B is None else [int(part.clusters_B.max())]
-    return max([*used, *(c["cluster"] for c in part.facts.get("clusters", []))], default=-1) + 1
+    used = -1 if part.clusters_B is None else int(part.clusters_B.max(initial=-1))
+    return max([used, *(fact["cluster"] for fact in part.facts["clusters"])]) + 1
 
 
-def _joined(columns: list[np.ndarray | None]) -> np.ndarray | None:
+def _column(columns: list[np.ndarray | None]) -> np.ndarray | None:
     present = [column for column in columns if column is not None]
     return np.concatenate(present) if len(present) == len(columns) else None

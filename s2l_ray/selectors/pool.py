@@ -8,18 +8,22 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.selectors.stored import StoredIds, StoredLosses
 
 
 @dataclass(frozen=True)
 class Pool:
-    """The candidate pool, sorted by example_id so that no result depends on the order of the input."""
+    """The candidate pool, ordered by a hash of the ids.
 
-    example_ids: pa.Array
-    """The N ids, ascending."""
+    So no result depends on the order of the input, and ties favour no source.
+    """
+
+    example_ids: pa.Array | StoredIds
+    """The N ids, in the pool's order, as are all columns."""
     sources: pa.Array | None = None
     """The source of each example."""
-    losses_NC: np.ndarray | None = None
-    """Loss trajectories in nats, oldest point first, where the selector requires them."""
+    losses_NC: np.ndarray | StoredLosses | None = None
+    """Loss trajectories in nats, oldest point first, where the selector requires them; indexed as an array is."""
     fractions_C: np.ndarray | None = None
     """Training fraction of each point, where known; 0 is the untouched model."""
     embeddings_ND: np.ndarray | None = None
@@ -35,9 +39,9 @@ class Pool:
         return len(self.example_ids)
 
     def take(self, positions: np.ndarray) -> "Pool":
-        """Return the pool of these positions alone; they must ascend, so that its ids do."""
+        """Return the pool of these positions alone; they must ascend, so that its order is the same."""
 
-        def rows(values: np.ndarray | None) -> np.ndarray | None:
+        def rows(values: np.ndarray | StoredLosses | None) -> np.ndarray | None:
             return None if values is None else values[positions]
 
         return Pool(
@@ -54,13 +58,17 @@ class Pool:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a selector chose: positions in the pool by rank, with cluster and score where it has them."""
+    """What a selector chose: positions in the pool by rank, and what led to each where it has that."""
 
     positions_B: np.ndarray
     clusters_B: np.ndarray | None = None
     scores_B: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
     """JSON-able findings for the report, such as the size and quota of each cluster."""
+    quotas_B: np.ndarray | None = None
+    """Examples that the cluster of each one gives."""
+    distances_B: np.ndarray | None = None
+    """Distance of each one to its cluster's centroid."""
 
 
 class Selector(Protocol):
@@ -81,6 +89,9 @@ class Selector(Protocol):
 
 
 def highest_first(scores_N: np.ndarray, budget: int) -> Choice:
-    """Choose the highest scores, the highest first, equal ones by ascending id; nested in any larger budget."""
-    positions = np.argsort(-np.asarray(scores_N, dtype=np.float64), kind="stable")[:budget]
+    """Choose the highest scores, the highest first, equal ones in the pool's order; nested in any larger budget."""
+    losses_N = -np.asarray(scores_N, dtype=np.float64)
+    last = np.partition(losses_N, budget - 1)[budget - 1]
+    near = np.flatnonzero(losses_N <= last)
+    positions = near[np.argsort(losses_N[near], kind="stable")][:budget]
     return Choice(positions, scores_B=np.asarray(scores_N)[positions])

@@ -4,15 +4,20 @@ Yang et al., "SmallToLarge (S2L): Scalable Data Selection for Fine-tuning Large 
 Training Trajectories of Small Models", NeurIPS 2024, arXiv 2403.07384, Algorithm 1.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
 
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.allocation import water_filling
+from s2l_ray.numerics.groups import group_means, group_members
 from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
+from s2l_ray.numerics.rows import Rows
 from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors.per import sources_of
+from s2l_ray.selectors.per import joined, sources_of
 from s2l_ray.selectors.pool import Choice, Pool
 
 
@@ -41,69 +46,70 @@ class S2L:
     def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
         """Return an even sample over clusters."""
         assert pool.losses_NC is not None
-        rows_NC = prepare_trajectories(pool, config)
+        losses: np.ndarray | Rows = pool.losses_NC
+        if config.normalise == "ratio" and _clustered_points(pool, config).sum() < 2:
+            raise InputError("selection.normalise=ratio needs at least 2 trajectory points")
         resolve_num_clusters(config.num_clusters, len(pool))  # refuses more clusters than examples
-        strata = _strata(pool, config)
+        prepare = partial(prepare_trajectories, points_C=_clustered_points(pool, config), normalise=config.normalise)
+        if config.stratify_by is None:
+            return _sample_clusters(losses, None, prepare, budget, config, rng)
+        strata = sources_of(pool, "selection.stratify_by=source")
         quotas = water_filling(np.array([len(members) for _, members in strata]), budget)
-        parts, facts, first_cluster = [], [], 0
+        parts = []
         for index in np.argsort([len(members) for _, members in strata], kind="stable"):
             source, members = strata[index]
-            part = _sample_clusters(rows_NC[members], pool.losses_NC[members], int(quotas[index]), config, rng)
-            assert part.clusters_B is not None and part.scores_B is not None
-            parts.append((members[part.positions_B], part.clusters_B + first_cluster, part.scores_B))
-            facts += [{"source": source, **c, "cluster": c["cluster"] + first_cluster} for c in part.facts["clusters"]]
-            first_cluster += len(part.facts["clusters"])
-        positions, clusters, scores = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return Choice(positions, clusters, scores, {"clusters": facts})
+            part = _sample_clusters(losses[members], source, prepare, int(quotas[index]), config, rng)
+            parts.append(replace(part, positions_B=members[part.positions_B]))
+        return joined(parts)
 
 
-def prepare_trajectories(pool: Pool, config: SelectionConfig) -> np.ndarray:
-    """Return the (N, C) rows to cluster: the recorded losses, without point 0 unless asked for, normalised."""
-    assert pool.losses_NC is not None
-    rows_NC = pool.losses_NC
-    if pool.fractions_C is not None and not config.include_initial:
-        rows_NC = rows_NC[:, pool.fractions_C > 0]
-    if config.normalise == "zscore":
+def prepare_trajectories(losses_NC: np.ndarray, points_C: np.ndarray, normalise: str) -> np.ndarray:
+    """Return the rows to cluster: the losses at the points marked True, normalised, each row by itself."""
+    rows_NC = losses_NC if points_C.all() else losses_NC[:, points_C]
+    if normalise == "zscore":
         spread = rows_NC.std(axis=1, keepdims=True)
         return (rows_NC - rows_NC.mean(axis=1, keepdims=True)) / np.where(spread > 0, spread, 1)
-    if config.normalise == "ratio":
-        if rows_NC.shape[1] < 2:
-            raise InputError("selection.normalise=ratio needs at least 2 trajectory points")
+    if normalise == "ratio":
         tiny = np.float32(1e-6)  # a loss of 0 (fully learned) stays finite
         return np.maximum(rows_NC[:, 1:], tiny) / np.maximum(rows_NC[:, :-1], tiny)
     return rows_NC
 
 
-def _strata(pool: Pool, config: SelectionConfig) -> list[tuple[str | None, np.ndarray]]:
-    """Return (source, positions) of each stratum; one for the whole pool without stratification."""
-    if config.stratify_by is None:
-        return [(None, np.arange(len(pool)))]
-    return [*sources_of(pool, "selection.stratify_by=source")]
+def _clustered_points(pool: Pool, config: SelectionConfig) -> np.ndarray:
+    """Return which points are clustered on, (C,) bool: all recorded, without point 0 unless asked for."""
+    assert pool.losses_NC is not None
+    if pool.fractions_C is None or config.include_initial:
+        return np.ones(pool.losses_NC.shape[1], dtype=bool)
+    return pool.fractions_C > 0
 
 
 def _sample_clusters(
-    rows_NC: np.ndarray, losses_NC: np.ndarray, budget: int, config: SelectionConfig, rng: np.random.Generator
+    losses: np.ndarray | Rows, source: str | None, prepare: Callable[[np.ndarray], np.ndarray], budget: int,
+    config: SelectionConfig, rng: np.random.Generator,
 ) -> Choice:
-    """Cluster the rows and draw evenly over the clusters, smallest first."""
-    asked = config.num_clusters if config.num_clusters == "auto" else min(config.num_clusters, len(rows_NC))
+    """Cluster the trajectories and draw evenly over the clusters, smallest first."""
+    asked = config.num_clusters if config.num_clusters == "auto" else min(config.num_clusters, len(losses))
     found = cluster_rows(
-        rows_NC, resolve_num_clusters(asked, len(rows_NC)), rng,
-        fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations,
+        losses, resolve_num_clusters(asked, len(losses)), rng,
+        fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations, prepare=prepare,
     )
-    sizes_K = np.bincount(found.labels_N, minlength=len(found.centroids_KC))
+    num_clusters = len(found.centroids_KC)
+    means_KC = group_means(losses, found.labels_N, num_clusters)  # before the members, which take 8 bytes a row
+    members = group_members(found.labels_N, num_clusters)
+    sizes_K = np.array([len(rows) for rows in members])
     quotas_K = water_filling(sizes_K, budget)
-    members = np.split(np.argsort(found.labels_N, kind="stable"), np.cumsum(sizes_K)[:-1])
-    drawn, facts = [], []
-    for cluster in np.argsort(sizes_K, kind="stable"):
-        rows = members[cluster]
-        drawn.append(rng.choice(rows, int(quotas_K[cluster]), replace=False))
-        facts.append({
-            "cluster": int(cluster), "size": len(rows), "quota": int(quotas_K[cluster]),
-            "centroid": _rounded(found.centroids_KC[cluster]),
-            "mean_losses": _rounded(losses_NC[rows].mean(axis=0)) if len(rows) else None,
-        })
-    positions = np.concatenate(drawn)
-    return Choice(positions, found.labels_N[positions], -found.distances_N[positions], {"clusters": facts})
+    visits = np.argsort(sizes_K, kind="stable")
+    positions = np.concatenate([rng.choice(members[k], int(quotas_K[k]), replace=False) for k in visits])
+    labels, distances = found.labels_N[positions], found.distances_N[positions]
+    facts = [
+        {
+            "source": source, "cluster": int(k), "size": int(sizes_K[k]), "quota": int(quotas_K[k]),
+            "centroid": _rounded(found.centroids_KC[k]),
+            "mean_losses": _rounded(means_KC[k]) if sizes_K[k] else None,
+        }
+        for k in visits
+    ]
+    return Choice(positions, labels, -distances, {"clusters": facts}, quotas_K[labels], distances)
 
 
 def _rounded(values_C: np.ndarray) -> list[float]:

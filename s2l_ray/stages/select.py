@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +12,15 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.artifacts import Artifact, file_digest
-from s2l_ray.bring import DROPPED, Kind, read_parquet, read_trajectories_file
+from s2l_ray.bring import DROPPED, Kind, open_trajectories_file, read_parquet
 from s2l_ray.errors import InputError
+from s2l_ray.parts import Parts, parquet_parts, shard_parts
 from s2l_ray.rows.originals import json_lines, typed_table
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors import find_selector
-from s2l_ray.selectors.interface import Pool, pool_of, run_selector, selection_identity
+from s2l_ray.selectors.interface import needs_sources, pool_of, run_selector, selection_identity
 from s2l_ray.storage import Storage
-from s2l_ray.tables import PROBES, metadata_of, with_metadata
+from s2l_ray.tables import PROBES, metadata_of
 
 
 @dataclass(frozen=True)
@@ -71,20 +73,21 @@ def run_select(artifact: Artifact, config: SelectionConfig, seed: int, inputs: S
     started, storage = time.time(), artifact.storage
     selector, required = find_selector(config.selector), inputs.required(config)
     if "trajectories" in required:
-        table = _read_shards(storage, required["trajectories"].file("shards"))
+        table = shard_parts(storage, required["trajectories"].file("shards"))
     else:
-        columns = ["example_id", "source", "num_supervised_tokens"]
-        table = _read_shards(storage, inputs.examples.file("examples"), columns)
+        table = shard_parts(storage, inputs.examples.file("examples"))
     num_pool = table.num_rows
     if inputs.target_examples.fingerprint != inputs.examples.fingerprint:
-        table = _only(table, _read_shards(storage, inputs.target_examples.file("examples"), ["example_id"]))
+        table = _only(table, shard_parts(storage, inputs.target_examples.file("examples")).read(["example_id"]))
     embeddings = scores = None
     if "embeddings" in required:
-        embeddings = _read_shards(storage, required["embeddings"].file("shards"))
+        embeddings = shard_parts(storage, required["embeddings"].file("shards")).read()
         table = _only(table, embeddings)
     if "scores" in selector.requires:
         scores = read_parquet(_scores_file(config), "selection.scores")
-    probes = {name: _read_shards(storage, probe.file("shards")) for name, probe in required.items() if name in PROBES}
+    probes = {
+        name: shard_parts(storage, probe.file("shards")).read() for name, probe in required.items() if name in PROBES
+    }
     pool = pool_of(table, selector.requires, embeddings, scores, probes)
     selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
     storage.write_table(artifact.file("selection.parquet"), selection)
@@ -94,21 +97,17 @@ def run_select(artifact: Artifact, config: SelectionConfig, seed: int, inputs: S
         {
             "rows": {"pool": num_pool, "candidates": len(pool), "selected": selection.num_rows},
             "selection": metadata_of(selection.schema),
-            "sources": _shares(pool, selection),
+            "sources": _shares(table, selection),
         },
         started,
     )
 
 
-def _only(table: pa.Table, usable: pa.Table) -> pa.Table:
+def _only(table: Parts, usable: pa.Table) -> Parts:
     """Return the rows whose example is in the other table too."""
-    return table.filter(pc.is_in(table["example_id"], value_set=usable["example_id"].combine_chunks()))
-
-
-def _read_shards(storage: Storage, folder: str, columns: list[str] | None = None) -> pa.Table:
-    tables = [storage.read_table(f"{folder}/{name}", columns) for name in storage.list_names(folder)]
-    whole = pa.concat_tables([table.replace_schema_metadata() for table in tables])
-    return with_metadata(whole, metadata_of(tables[0].schema))
+    ids = usable["example_id"].combine_chunks()
+    return table.only([mask.to_numpy() for mask in table.each(["example_id"], lambda _, part: pc.is_in(
+        part["example_id"], value_set=ids))])
 
 
 def _write_subset(artifact: Artifact, examples: Artifact, ids: pa.ChunkedArray) -> None:
@@ -124,14 +123,16 @@ def _write_subset(artifact: Artifact, examples: Artifact, ids: pa.ChunkedArray) 
     storage.write_table(artifact.file("subset.parquet"), typed_table(rows))
 
 
-def _shares(pool: Pool, selection: pa.Table) -> dict[str, dict[str, int]]:
-    """Return how many examples of each source are in the pool and in the selection."""
-    if pool.sources is None:
-        return {}
-    chosen = pool.sources.take(pc.index_in(selection["example_id"].combine_chunks(), value_set=pool.example_ids))
-    counts = {e["values"]: e["counts"] for e in pc.value_counts(chosen).to_pylist()}
-    whole = sorted(pc.value_counts(pool.sources).to_pylist(), key=lambda entry: -entry["counts"])
-    return {e["values"]: {"pool": e["counts"], "selected": counts.get(e["values"], 0)} for e in whole}
+def _shares(table: Parts, selection: pa.Table) -> dict[str, dict[str, int]]:
+    """Return how many examples of each source are in the pool and in the selection, the largest source first."""
+    ids = selection["example_id"].combine_chunks()
+    pool: Counter = Counter()
+    selected: Counter = Counter()
+    for part in table.each(["example_id", "source"], lambda _, part: part):
+        chosen = part.filter(pc.is_in(part["example_id"], value_set=ids))
+        for counts, rows in ((pool, part), (selected, chosen)):
+            counts.update({e["values"]: e["counts"] for e in pc.value_counts(rows["source"]).to_pylist()})
+    return {source: {"pool": count, "selected": selected[source]} for source, count in pool.most_common()}
 
 
 def select_from_file(
@@ -151,9 +152,11 @@ def select_from_file(
     """
     selector = find_selector(config.selector)
     if "trajectories" in selector.requires or drop_non_finite or kind != "nats":
-        table, dropped = read_trajectories_file(file, kind=kind, drop_non_finite=drop_non_finite)
+        table, dropped = open_trajectories_file(file, kind=kind, drop_non_finite=drop_non_finite)
     else:
-        table, dropped = read_parquet(file, "--trajectories"), DROPPED.empty_table()
+        table, dropped = parquet_parts(file, "--trajectories"), DROPPED.empty_table()
+    if not needs_sources(selector, config):  # reading and ordering them would cost as much as all else
+        table = table.without(["source"])
     vectors = None if embeddings is None else read_parquet(embeddings, "--embeddings")
     scores = read_parquet(_scores_file(config), "selection.scores") if "scores" in selector.requires else None
     pool = pool_of(table, selector.requires, vectors, scores)
@@ -165,7 +168,7 @@ def select_from_file(
     storage = Storage(str(output.absolute()))
     storage.write_table("selection.parquet", selection)
     storage.write_table("quarantine.parquet", dropped)
-    lines = "".join(json.dumps(row) + "\n" for row in selection.to_pylist())
-    storage.write_bytes("selection.jsonl", lines.encode())
+    lines = (json.dumps(row) + "\n" for batch in selection.to_batches(2**16) for row in batch.to_pylist())
+    storage.write_bytes("selection.jsonl", "".join(lines).encode())
     storage.write_json("findings.json", facts)
     return {**metadata_of(selection.schema), "num_dropped": dropped.num_rows}

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
+from s2l_ray import parts
 from s2l_ray.errors import InputError
-from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
+from s2l_ray.numerics.kmeans import cluster_rows, nearest_centroids, resolve_num_clusters
 
 
 def rng(seed=0):
@@ -69,3 +70,45 @@ def test_a_number_of_clusters_stands_if_there_are_rows_enough():
     assert resolve_num_clusters(7, 7) == 7
     with pytest.raises(InputError, match=r"selection.num_clusters=8 exceeds the 7 examples: lower it, or set it to auto"):
         resolve_num_clusters(8, 7)
+
+
+def test_a_row_has_one_cluster_and_distance_whatever_stands_beside_it():
+    # Many rows on the border of two centroids: which side rounding takes must not depend on the block.
+    random = rng(5)
+    centroids = random.random((40, 12)).astype(np.float32) * 5
+    middles = (centroids[random.integers(0, 40, 3000)] + centroids[random.integers(0, 40, 3000)]) / 2
+    rows = np.concatenate([middles, centroids, random.random((2000, 12), dtype=np.float32) * 5])
+    labels, distances = nearest_centroids(rows, centroids)
+    for start in range(0, len(rows), 7):  # alone, and in the middle of others
+        one, near = nearest_centroids(rows[start : start + 1], centroids)
+        assert one[0] == labels[start] and near[0] == distances[start]
+    order = random.permutation(len(rows))
+    mixed_labels, mixed_distances = nearest_centroids(np.asfortranarray(rows[order]), centroids)
+    assert np.array_equal(mixed_labels, labels[order]) and np.array_equal(mixed_distances, distances[order])
+
+
+@pytest.mark.parametrize(("scale", "offset"), [(1, 0), (1, 1000), (1e-3, 0), (1e6, 0)])
+def test_labels_and_distances_are_those_of_double_precision(scale, offset):
+    random = rng(6)
+    rows = (random.random((4000, 9)) * scale + offset).astype(np.float32)
+    centroids = (random.random((30, 9)) * scale + offset).astype(np.float32)
+    labels, distances = nearest_centroids(rows, centroids)
+    apart = np.linalg.norm(rows[:, None].astype(np.float64) - centroids, axis=2)
+    assert np.array_equal(labels, apart.argmin(axis=1))
+    assert distances == pytest.approx(apart.min(axis=1), rel=1e-4)
+
+
+def test_of_equal_centroids_the_first_takes_all():
+    centroids = np.array([[5, 5], [1, 1], [1, 1], [1, 1]], dtype=np.float32)
+    assert nearest_centroids(np.ones((100, 2), dtype=np.float32), centroids)[0].tolist() == [1] * 100
+
+
+def test_one_thread_or_two_give_the_same_bits(monkeypatch):
+    rows = rng(7).random((600_000, 4)).astype(np.float32)  # three blocks
+    found = []
+    for at_once in (1, 2, 3):
+        monkeypatch.setattr(parts, "_AT_ONCE", at_once)
+        found.append(cluster_rows(rows, 9, rng(), fit_rows=2000, iterations=10))
+    for other in found[1:]:
+        assert np.array_equal(other.labels_N, found[0].labels_N)
+        assert np.array_equal(other.distances_N, found[0].distances_N)

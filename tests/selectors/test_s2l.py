@@ -55,18 +55,24 @@ def test_each_source_gets_an_equal_share_when_stratified():
 
 
 def test_point_0_is_left_out_unless_asked_for():
-    pool = pool_of(table([[9, 3, 1]], fractions=[0.0, 0.5, 1.0]), frozenset({"trajectories"}))
-    assert prepare_trajectories(pool, SelectionConfig()).tolist() == [[3, 1]]
-    assert prepare_trajectories(pool, SelectionConfig(include_initial=True)).tolist() == [[9, 3, 1]]
+    # All but the first point are equal in 20 of 40 examples: with point 0 there are two clusters, without it one.
+    losses = np.repeat([[9, 3, 1], [5, 3, 1]], 20, axis=0)
+    pool = table(losses, fractions=[0.0, 0.5, 1.0])
+    for include_initial, sizes in ((False, [0, 40]), (True, [20, 20])):
+        _, facts = select(pool, budget=10, num_clusters=2, include_initial=include_initial)
+        assert [c["size"] for c in facts["clusters"]] == sizes
+        assert len(facts["clusters"][0]["centroid"]) == 2 + include_initial
 
 
 def test_normalisations():
-    pool = pool_of(table([[1, 2, 3], [5, 5, 5]]), frozenset({"trajectories"}))
+    losses, every = np.array([[1, 2, 3], [5, 5, 5]], dtype=np.float32), np.ones(3, dtype=bool)
     # z-score of 1, 2, 3: mean 2, population deviation sqrt(2/3) = 0.8165; constant trajectories become 0.
-    zscore = prepare_trajectories(pool, SelectionConfig(normalise="zscore"))
+    zscore = prepare_trajectories(losses, every, "zscore")
     assert zscore == pytest.approx(np.array([[-1.2247, 0, 1.2247], [0, 0, 0]]), abs=1e-3)
-    assert prepare_trajectories(pool, SelectionConfig(normalise="ratio")) == pytest.approx(
-        np.array([[2, 1.5], [1, 1]]), abs=1e-6)
+    assert prepare_trajectories(losses, every, "ratio") == pytest.approx(np.array([[2, 1.5], [1, 1]]), abs=1e-6)
+    assert prepare_trajectories(losses, np.array([False, True, True]), "none").tolist() == [[2, 3], [5, 5]]
+    with pytest.raises(InputError, match="ratio needs at least 2 trajectory points"):
+        select(table([[9, 1], [8, 2]], fractions=[0.0, 1.0]), budget=1, num_clusters=1, normalise="ratio")
 
 
 def test_auto_takes_the_root_of_half_the_pool_and_findings_tell_the_mean_losses():
