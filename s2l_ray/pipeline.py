@@ -4,15 +4,17 @@ import contextlib
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from s2l_ray.artifacts import Artifact, git_commit
-from s2l_ray.config import DataConfig, ModelConfig, Recipe, TaskConfig
+from s2l_ray.config import DataConfig, Recipe, TaskConfig
 from s2l_ray.execution.cluster import ray_session
 from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
+from s2l_ray.modeling.throughput import resolve_precision
 from s2l_ray.numerics.kmeans import resolve_num_clusters
 from s2l_ray.progress import clock, counts, note
 from s2l_ray.selection_config import SelectionConfig
@@ -23,12 +25,15 @@ from s2l_ray.stages.embed import embed_artifact, run_embed
 from s2l_ray.stages.evaluate import Task, evaluate_artifact, run_evaluate
 from s2l_ray.stages.finetune import finetune_artifact, run_finetune
 from s2l_ray.stages.prepare import PreparePlan, plan_prepare, run_prepare
+from s2l_ray.stages.probe import model_of_probe, plan_probe, run_probe
 from s2l_ray.stages.proxy import proxy_artifact, run_proxy
 from s2l_ray.stages.select import SelectInputs, run_select, select_artifact
 from s2l_ray.stages.trajectories import run_trajectories, trajectories_artifact
 from s2l_ray.storage import Storage
+from s2l_ray.tables import PROBES
+from s2l_ray.training_config import ModelConfig
 
-STAGES = ("prepare", "proxy", "trajectories", "embed", "select", "finetune", "evaluate")
+STAGES = ("prepare", "proxy", "trajectories", "probe", "embed", "select", "finetune", "evaluate")
 
 
 @dataclass(frozen=True)
@@ -74,9 +79,10 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
         budget or number of clusters above the number of rows.
     """
     assert until in STAGES, until
+    recipe = _with_precision(recipe)
     storage = Storage.open(recipe.storage)
     selectors = [find_selector(config.selector) for config in selections_of(recipe)]
-    for model in (recipe.proxy.model, recipe.target.model, recipe.embedding.model):
+    for model in (recipe.proxy.model, recipe.target.model, recipe.embedding.model, recipe.probe.judge):
         if model is not None:
             _check_model(model)
     needed = frozenset({until}).union(*(selector.requires for selector in selectors))
@@ -91,11 +97,13 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     task_plans = [_plan_task(storage, recipe, config) for config in recipe.evaluation.tasks]
     tasks = [Task(c, plan.artifact) for c, plan in zip(recipe.evaluation.tasks, task_plans, strict=True)]
     proxy = proxy_artifact(pool.artifact, recipe.proxy, recipe.trajectory, recipe.seed)
+    probes = [plan_probe(recipe, name, proxy, pool.artifact, pool.row_format) for name in PROBES if name in needed]
     inputs = SelectInputs(
         pool.artifact,
         target_pool.artifact,
         trajectories_artifact(proxy, pool.artifact, recipe.trajectory),
         embed_artifact(recipe.embedding, proxy, embed_pool.artifact),
+        {probe.name: probe.artifact for probe in probes},
     )
     pools = {"prepare": pool, "prepare for target": target_pool}
     if needed & {"embed", "embeddings"}:
@@ -105,10 +113,18 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     steps = [
         *_prepare_steps(recipe, pools, check),
         *_table_steps(recipe, proxy, inputs, embed_pool.artifact, needed),
+        *(Step(f"probe {probe.name}", probe.artifact, partial(run_probe, probe, recipe.resources)) for probe in probes),
         *_selection_steps(recipe, inputs, tasks),
     ]
     wanted = STAGES[: STAGES.index(until) + 1]
     return Line(recipe, storage, tuple(step for step in steps if step.artifact.stage in wanted))
+
+
+def _with_precision(recipe: Recipe) -> Recipe:
+    """Return the recipe with the precision that auto means here, since it decides what comes out."""
+    asked = recipe.trajectory.precision
+    precision = resolve_precision(asked, use_gpu=recipe.resources.use_gpu)
+    return recipe.model_copy(update={"trajectory": recipe.trajectory.model_copy(update={"precision": precision})})
 
 
 def _check_model(model: ModelConfig) -> None:
@@ -147,7 +163,9 @@ def _most_examples(plan: PreparePlan) -> int:
 
 def _by_proxy(recipe: Recipe) -> set[str]:
     """Return the stages and tables that the proxy's training has to come before."""
-    return {"proxy", "trajectories"} | ({"embed", "embeddings"} if recipe.embedding.model is None else set())
+    embeddings = {"embed", "embeddings"} if recipe.embedding.model is None else set()
+    probes = {name for name in PROBES if model_of_probe(recipe, name) is None}
+    return {"proxy", "trajectories"} | embeddings | probes
 
 
 def _plan_task(storage: Storage, recipe: Recipe, task: TaskConfig) -> PreparePlan:

@@ -11,10 +11,11 @@ from omegaconf.errors import OmegaConfBaseException
 from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
-from s2l_ray.config import EmbeddingConfig, Recipe, TrainingConfig
+from s2l_ray.config import EmbeddingConfig, Recipe
 from s2l_ray.errors import InputError
 from s2l_ray.section import Section
 from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.training_config import TrainingConfig
 
 _Model = TypeVar("_Model", bound=BaseModel)
 _WithModel = TypeVar("_WithModel", TrainingConfig, EmbeddingConfig)

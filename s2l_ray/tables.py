@@ -26,6 +26,16 @@ EXAMPLES = pa.schema(
     ]
 )
 
+PROBES = {
+    "with_prompt": "the example as it is",
+    "without_prompt": "the response alone",
+    "masked_prompt": "the response after a prompt whose key parts are masked",
+    "judge": "a judge's yes to a question about the example",
+}
+"""Further losses of each example, by the name that a selector requires them under."""
+
+PROBE = pa.schema([("example_id", pa.string()), ("num_supervised_tokens", pa.int32()), ("loss", pa.float32())])
+
 QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
 
 SELECTION = pa.schema(

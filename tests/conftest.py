@@ -81,7 +81,7 @@ def _small_recipe(data: Path, storage: Path | str, **changes):
                  "prompt_style": "plain"},
         "proxy": {"model": {"path": str(ASSETS / "proxy_base")}, "max_steps": 6, "global_batch_size": 8,
                   "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 2},
-        "trajectory": {"num_points": 3},
+        "trajectory": {"num_points": 3, "precision": "fp32"},
         "selection": {"budget": 0.11, "num_clusters": 8, "controls": ["random"]},
         "target": {"model": {"path": str(ASSETS / "target_base")}, "max_steps": 3, "global_batch_size": 8,
                    "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 0, "zero_stage": 2, "precision": "bf16"},

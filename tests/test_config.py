@@ -13,19 +13,17 @@ from s2l_ray.config import (
     DataConfig,
     EmbeddingConfig,
     EvaluationConfig,
-    ModelConfig,
-    ProxyConfig,
+    ProbeConfig,
     Recipe,
     ResourcesConfig,
     SelectionConfig,
-    TargetConfig,
     TaskConfig,
-    TrajectoryConfig,
 )
 from s2l_ray.section import WHERE, Section
+from s2l_ray.training_config import ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig
 
-SECTIONS = (Recipe, DataConfig, ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig, SelectionConfig,
-            TaskConfig, EvaluationConfig, ResourcesConfig)
+SECTIONS = (Recipe, DataConfig, ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig, ProbeConfig,
+            SelectionConfig, TaskConfig, EvaluationConfig, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
@@ -36,6 +34,7 @@ WHERE_FIELDS = {
     TargetConfig: {"micro_batch_size", "gradient_checkpointing", "num_checkpoints", "offload_optimizer"},
     TrajectoryConfig: set(),
     EmbeddingConfig: set(),
+    ProbeConfig: set(),
     SelectionConfig: {"scores"},  # select hashes the file itself
     TaskConfig: {"path"},
     EvaluationConfig: {"batch_size"},

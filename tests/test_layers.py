@@ -33,6 +33,7 @@ RULES = {
     "progress": Rule(0.0),
     "hub": Rule(0.1),
     "selection_config": Rule(0.05),
+    "training_config": Rule(0.05),
     "config": Rule(0.1),
     "tables": Rule(0.1),
     "storage": Rule(0.2),

@@ -14,7 +14,6 @@ import torch
 from ray.train import Checkpoint
 from transformers import PreTrainedModel, TrainerCallback
 
-from s2l_ray.config import TargetConfig
 from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.models import load_model, load_tokenizer, pad_token_id, save_weights
@@ -27,6 +26,7 @@ from s2l_ray.modeling.training import (
     disable_deepspeed_compiler,
     training_arguments,
 )
+from s2l_ray.training_config import TargetConfig
 
 
 def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:

@@ -12,10 +12,11 @@ import ray.data
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchConfig, TorchTrainer
 
-from s2l_ray.config import ResourcesConfig, TargetConfig
+from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress import task
+from s2l_ray.training_config import TargetConfig
 
 _RESUME = "resume"
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"

@@ -1,6 +1,7 @@
 """Run units of work on all cores or GPUs through Ray Data: each unit alone is retried, and results stream back."""
 
 import pickle
+import time
 import uuid
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol, cast
@@ -10,6 +11,7 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution.metrics import count_for_prometheus
 from s2l_ray.progress import task
 
 
@@ -24,22 +26,24 @@ class Worker(Protocol):
 class _UnitRunner:
     """What Ray Data calls: takes a unit out of its row and runs it."""
 
-    def __init__(self, worker: type, arguments: dict[str, Any]) -> None:
-        self._worker = worker(**arguments)
+    def __init__(self, worker: type, arguments: dict[str, Any], name: str) -> None:
+        self._worker, self._name = worker(**arguments), name
 
     def __call__(self, batch: pa.Table) -> pa.Table:
         rows = [{"unit": row["unit"], **self._worker.run(pickle.loads(row["work"]))} for row in batch.to_pylist()]
+        for row in rows:
+            count_for_prometheus(self._name, {"units": 1, "tokens": row.get("num_tokens", 0)})
         return pa.Table.from_pylist(rows)
 
 
 _kept: dict[str, _UnitRunner] = {}
 
 
-def _run_in_task(batch: pa.Table, worker: type, arguments: dict[str, Any], key: str) -> pa.Table:
+def _run_in_task(batch: pa.Table, worker: type, arguments: dict[str, Any], name: str, key: str) -> pa.Table:
     """Run a unit in a plain task: Ray reuses its processes for later tasks, so a worker is loaded once in each."""
     if key not in _kept:
         _kept.clear()  # one at a time: a worker may hold a model
-        _kept[key] = _UnitRunner(worker, arguments)
+        _kept[key] = _UnitRunner(worker, arguments, name)
     return _kept[key](batch)
 
 
@@ -75,12 +79,16 @@ def run_units(
     """
     if not units:
         return []
-    dataset = _dataset(worker, dict(arguments), units, resources, actors=actors, gpu=gpu)
+    keywords = {"worker": worker, "arguments": dict(arguments), "name": name}
+    dataset = _dataset(keywords, units, resources, actors=actors, gpu=gpu)
     rows: list[dict[str, Any]] = []
+    started, num_tokens = time.monotonic(), 0
     with task(name, len(units), unit_name) as progress:
         for row in dataset.iter_rows():
             rows.append(dict(row))
-            progress.update(len(rows))
+            num_tokens += row.get("num_tokens", 0)
+            speed = {"tokens/s": num_tokens / (time.monotonic() - started)} if num_tokens else None
+            progress.update(len(rows), speed)
     rows.sort(key=lambda row: row["unit"])
     done = [row["unit"] for row in rows]
     if done != list(range(len(units))):
@@ -89,8 +97,7 @@ def run_units(
 
 
 def _dataset(
-    worker: type, arguments: dict[str, Any], units: Sequence[Any], resources: ResourcesConfig, *,
-    actors: bool, gpu: bool,
+    keywords: dict[str, Any], units: Sequence[Any], resources: ResourcesConfig, *, actors: bool, gpu: bool
 ) -> "ray.data.Dataset":
     """Return the lazy dataset whose rows are what the workers return."""
     context = DataContext.get_current()
@@ -102,14 +109,12 @@ def _dataset(
     blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
-    keywords: dict[str, Any] = {"worker": worker, "arguments": arguments}
     if actors or on_gpu:
         pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
         gpus = 1 if on_gpu else None
         return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=gpus, **shape)
-    keywords["key"] = uuid.uuid4().hex
     tasks, in_task = TaskPoolStrategy(size), cast(Any, _run_in_task)
-    return dataset.map_batches(in_task, fn_kwargs=keywords, compute=tasks, **shape)
+    return dataset.map_batches(in_task, fn_kwargs={**keywords, "key": uuid.uuid4().hex}, compute=tasks, **shape)
 
 
 def _pool_size(resources: ResourcesConfig, num_units: int, on_gpu: bool) -> int:

@@ -40,6 +40,12 @@ def plan_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[slice]:
     return batches
 
 
+def padded_tokens(lengths_N: np.ndarray, batch_tokens: int) -> int:
+    """Return the number of tokens in the batches of `plan_batches`, padding included."""
+    lengths = np.asarray(lengths_N)
+    return sum(int(lengths[span].max()) * len(lengths[span]) for span in plan_batches(lengths, batch_tokens))
+
+
 def collate(input_ids: Sequence[np.ndarray], supervised: Sequence[np.ndarray], pad_id: int) -> Batch:
     """Pad examples on the right into one batch."""
     size, longest = len(input_ids), max(len(ids) for ids in input_ids)

@@ -11,9 +11,9 @@ from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from s2l_ray.artifacts import folder_digest
-from s2l_ray.config import ModelConfig
 from s2l_ray.errors import InputError
 from s2l_ray.hub import commit_of
+from s2l_ray.training_config import ModelConfig
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",

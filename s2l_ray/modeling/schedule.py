@@ -3,9 +3,9 @@
 import math
 from dataclasses import dataclass
 
-from s2l_ray.config import TrainingConfig, TrajectoryConfig
 from s2l_ray.errors import InputError
 from s2l_ray.storage import Storage
+from s2l_ray.training_config import TrainingConfig, TrajectoryConfig
 
 
 @dataclass(frozen=True)

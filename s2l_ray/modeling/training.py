@@ -10,9 +10,9 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 
-from s2l_ray.config import TargetConfig, TrainingConfig
 from s2l_ray.modeling.batching import IGNORED, ExampleTable, collate
 from s2l_ray.modeling.schedule import TrainingPlan, TrajectoryPoint
+from s2l_ray.training_config import TargetConfig, TrainingConfig
 
 
 class Collator:

@@ -10,6 +10,9 @@ middle_perplexity           the middle of the perplexity ranking
 high_learnability           the largest loss decrease
 confidence_curriculum       evenly over all losses, the lowest first
 iterative                   a classifier of hard examples, trained in rounds (IterSelectTune with losses)
+ifd                         what the instruction helps least with, short of misleading (Superfiltering)
+key_part_gain               what depends most on the instruction's key parts (KPIG)
+ask_llm                     what a judge model says yes to
 ltd                         core sets of the embedding clusters that hold the task
 density                     fewer from crowded regions of embedding space
 k_center                    none of the pool far from a chosen example
@@ -28,12 +31,15 @@ To add one, write a file with a class like theirs and name it in SELECTORS.
 import difflib
 
 from s2l_ray.errors import InputError
+from s2l_ray.selectors.ask_llm import AskLLM
 from s2l_ray.selectors.density import Density
 from s2l_ray.selectors.external import External
 from s2l_ray.selectors.facility_location import FacilityLocation
 from s2l_ray.selectors.full import Full
+from s2l_ray.selectors.ifd import IFD
 from s2l_ray.selectors.iterative import Iterative
 from s2l_ray.selectors.k_center import KCenter
+from s2l_ray.selectors.key_part_gain import KeyPartGain
 from s2l_ray.selectors.learning_percentage import LearningPercentage, LearningPercentageApprox
 from s2l_ray.selectors.length_matched_random import LengthMatchedRandom
 from s2l_ray.selectors.loss_based import (
@@ -61,6 +67,9 @@ _ALL: tuple[Selector, ...] = (
     HighLearnability(),
     ConfidenceCurriculum(),
     Iterative(),
+    IFD(),
+    KeyPartGain(),
+    AskLLM(),
     LTD(),
     Density(),
     KCenter(),

@@ -11,8 +11,7 @@ from s2l_ray.selectors.pool import Choice, Pool, highest_first
 class External:
     """Takes the highest scores of a table (example_id, score) that somebody else made.
 
-    The way in for methods that need a model of their own, such as Ask-LLM (arXiv 2402.09668). Assumes that higher is
-    better; equal scores are taken in the pool's order.
+    The way in for a method that is not here. Assumes that higher is better; equal scores are taken in the pool's order.
     """
 
     name: ClassVar[str] = "external"

@@ -1,5 +1,6 @@
 """What a selector is given and what it gives back: from tables to a pool, from a choice to the selection table."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
@@ -13,17 +14,18 @@ from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors.per import select_per_source
 from s2l_ray.selectors.pool import Choice, Pool, Selector
 from s2l_ray.selectors.stored import StoredIds, StoredLosses, StoredTable, string_array
-from s2l_ray.tables import SELECTION, check_selection, metadata_of, vectors_matrix, with_metadata
+from s2l_ray.tables import PROBES, SELECTION, check_selection, metadata_of, vectors_matrix, with_metadata
 
 
 def pool_of(
     table: pa.Table | Parts, requires: frozenset[str], embeddings: pa.Table | None = None,
-    scores: pa.Table | None = None,
+    scores: pa.Table | None = None, probes: Mapping[str, pa.Table] | None = None,
 ) -> Pool:
     """Return the pool of a trajectories table (or of any table with example_id, for selectors that need no more).
 
     Ids and losses stay where the table has them and are read when they are asked for; see `stored` for the order.
-    Rows of `embeddings` (example_id, embedding) and `scores` (example_id, score) are matched by id.
+    Rows of `embeddings` (example_id, embedding), `scores` (example_id, score) and each of `probes` (example_id, loss)
+    are matched by id; without `probes` these losses are columns of the table, such as loss_with_prompt.
 
     Raises
     ------
@@ -51,6 +53,11 @@ def pool_of(
         _embeddings(embeddings, stored) if "embeddings" in requires else None,
         _numbers(_own(stored, "num_supervised_tokens"), "num_supervised_tokens") if "lengths" in requires else None,
         _numbers(_matched(scores, stored, "scores"), "score") if "scores" in requires else None,
+        {
+            name: _numbers(_own(stored, f"loss_{name}"), f"loss_{name}") if probes is None
+            else _numbers(_matched(probes[name], stored, name), "loss")
+            for name in sorted(requires & set(PROBES))
+        },
     )
 
 

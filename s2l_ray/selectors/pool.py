@@ -1,5 +1,6 @@
 """The candidate pool, what a selector makes of it, and what a selector is."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -31,6 +32,8 @@ class Pool:
     """Supervised tokens of each example, where the selector requires lengths."""
     scores_N: np.ndarray | None = None
     """A score from elsewhere, where the selector requires scores."""
+    probes: Mapping[str, np.ndarray] = field(default_factory=dict)
+    """Further losses in nats, (N,) float64, by the names of `tables.PROBES` that the selector requires."""
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -49,6 +52,7 @@ class Pool:
             rows(self.embeddings_ND),
             rows(self.lengths_N),
             rows(self.scores_N),
+            {name: losses_N[positions] for name, losses_N in self.probes.items()},
         )
 
 
@@ -72,7 +76,8 @@ class Selector(Protocol):
 
     name: ClassVar[str]
     requires: ClassVar[frozenset[str]]
-    """What it needs beside the ids, of trajectories, embeddings, lengths, scores and sources: only that is computed."""
+    """What it needs beside the ids, of trajectories, embeddings, lengths, scores, sources and the names of
+    `tables.PROBES`: only that is computed."""
     parameters: ClassVar[frozenset[str]]
     """Fields of SelectionConfig that change its choice, beside budget and seed."""
     is_nested: ClassVar[bool]

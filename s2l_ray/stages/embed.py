@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.artifacts import Artifact
-from s2l_ray.config import EmbeddingConfig, ModelConfig, ResourcesConfig
+from s2l_ray.config import EmbeddingConfig, ResourcesConfig
 from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.embedding import mean_embeddings
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_model, model_identity
 from s2l_ray.tables import embeddings_schema
+from s2l_ray.training_config import ModelConfig
 
 
 def embed_artifact(config: EmbeddingConfig, proxy: Artifact, examples: Artifact) -> Artifact:

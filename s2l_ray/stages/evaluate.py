@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.artifacts import Artifact
-from s2l_ray.config import EvaluationConfig, ModelConfig, ResourcesConfig, TaskConfig
+from s2l_ray.config import EvaluationConfig, ResourcesConfig, TaskConfig
 from s2l_ray.execution.work import run_units
 from s2l_ray.metrics.answers import extract_answer, response_is_correct
 from s2l_ray.metrics.estimates import estimate
@@ -21,6 +21,7 @@ from s2l_ray.modeling.losses import LossScorer
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_model, load_tokenizer, model_identity
 from s2l_ray.rows.originals import values
+from s2l_ray.training_config import ModelConfig
 
 _BATCH_TOKENS = 8192
 _UNIT_ROWS = 256

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.artifacts import Artifact
-from s2l_ray.config import DataConfig, ModelConfig, ResourcesConfig
+from s2l_ray.config import DataConfig, ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.work import run_units
 from s2l_ray.modeling.examples import PART, ExampleMaker
@@ -29,6 +29,7 @@ from s2l_ray.rows.typed import unify_parquet_schemas
 from s2l_ray.rows.units import Unit, plan_units
 from s2l_ray.storage import Storage
 from s2l_ray.tables import EXAMPLES, QUARANTINE, shard_name
+from s2l_ray.training_config import ModelConfig
 
 _ROWS_PER_UNIT = 4096
 _PEEK_ROWS = 20

@@ -4,11 +4,12 @@ import time
 from typing import Any
 
 from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ProxyConfig, ResourcesConfig, TrajectoryConfig
+from s2l_ray.config import ResourcesConfig
 from s2l_ray.execution.datasets import read_examples
 from s2l_ray.execution.training import train
 from s2l_ray.modeling.models import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
+from s2l_ray.training_config import ProxyConfig, TrajectoryConfig
 
 
 def proxy_artifact(examples: Artifact, config: ProxyConfig, trajectory: TrajectoryConfig, seed: int) -> Artifact:

@@ -3,6 +3,7 @@
 import json
 import time
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors import find_selector
 from s2l_ray.selectors.interface import needs_sources, pool_of, run_selector, selection_identity
 from s2l_ray.storage import Storage
-from s2l_ray.tables import metadata_of
+from s2l_ray.tables import PROBES, metadata_of
 
 
 @dataclass(frozen=True)
@@ -32,12 +33,13 @@ class SelectInputs:
     """The pool as the target sees it."""
     trajectories: Artifact
     embeddings: Artifact
+    probes: Mapping[str, Artifact]
 
     def required(self, config: SelectionConfig) -> dict[str, Artifact]:
         """Return the artifacts that decide this selection."""
         requires = find_selector(config.selector).requires
         always = {"examples": self.examples, "target_examples": self.target_examples}
-        tables = {"trajectories": self.trajectories, "embeddings": self.embeddings}
+        tables = {"trajectories": self.trajectories, "embeddings": self.embeddings, **self.probes}
         return {**always, **{name: artifact for name, artifact in tables.items() if name in requires}}
 
 
@@ -83,7 +85,10 @@ def run_select(artifact: Artifact, config: SelectionConfig, seed: int, inputs: S
         table = _only(table, embeddings)
     if "scores" in selector.requires:
         scores = read_parquet(_scores_file(config), "selection.scores")
-    pool = pool_of(table, selector.requires, embeddings, scores)
+    probes = {
+        name: shard_parts(storage, probe.file("shards")).read() for name, probe in required.items() if name in PROBES
+    }
+    pool = pool_of(table, selector.requires, embeddings, scores, probes)
     selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
     storage.write_table(artifact.file("selection.parquet"), selection)
     _write_subset(artifact, inputs.examples, selection["example_id"])

@@ -11,19 +11,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
+from transformers import PreTrainedModel
 
 from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ModelConfig, ResourcesConfig, TrajectoryConfig
+from s2l_ray.config import ResourcesConfig
 from s2l_ray.execution.shards import run_shards
-from s2l_ray.modeling.batching import ExampleTable, plan_batches
-from s2l_ray.modeling.losses import LossScorer
+from s2l_ray.modeling.batching import padded_tokens
+from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_model, parameter_count
 from s2l_ray.modeling.schedule import TrajectoryPoint
+from s2l_ray.modeling.throughput import matmul_rate, scoring_operations, throughput_facts
+from s2l_ray.progress import note
 from s2l_ray.storage import Storage
-from s2l_ray.tables import trajectories_schema, with_metadata
+from s2l_ray.tables import shard_name, trajectories_schema, with_metadata
+from s2l_ray.training_config import ModelConfig, TrajectoryConfig
 
 _MEMORY_SHARE = 0.5  # of what is free, for all models of all scoring processes of one node
+_BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 6}  # in bf16 the head and the embeddings are held in fp32 too
+_NUM_COMPARED = 64
 
 
 def trajectories_artifact(proxy: Artifact, examples: Artifact, config: TrajectoryConfig) -> Artifact:
@@ -53,10 +59,22 @@ def run_trajectories(
         "num_shards": len(run.shards),
         "num_shards_reused": run.num_reused,
         "points": [{"step": point.step, "fraction": point.fraction} for point in points],
-        "num_tokens_scored": sum(row["num_tokens"] for row in run.rows) * len(points),
-        "model_s": round(sum(row["model_s"] for row in run.rows), 3),
+        "precision": config.precision,
+        **throughput_facts(run.rows, time.time() - started),
+        **_agreement_facts(run.rows),
     }
     return artifact.publish(facts, started)
+
+
+def _agreement_facts(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return, and say, how far bf16's losses are from fp32's, where they were compared."""
+    compared = [row for row in rows if row["num_compared"]]
+    if not compared:
+        return {}
+    row = compared[0]
+    note(f"trajectories: bf16 is within {row['largest_difference']:.4f} nats of fp32 (mean "
+         f"{row['mean_difference']:.4f}) on {row['num_compared']} examples")
+    return {"bf16_from_fp32": {name: row[name] for name in ("num_compared", "mean_difference", "largest_difference")}}
 
 
 def _check_losses(artifact: Artifact, shards: list[str], num_points: int) -> None:
@@ -93,24 +111,45 @@ class _ShardScorer:
         self._artifact, self._proxy, self._examples = artifact, proxy, examples
         self._config, self._points = config, points
         self._device = start_scoring()
+        self._peak_rate = matmul_rate(self._device, "bf16" if config.precision == "bf16" else "fp32")
         self._group_size = self._models_that_fit()
         self._loaded: tuple[int, list[LossScorer]] = (-1, [])
 
     def run(self, shard: str) -> Mapping[str, Any]:
         started, storage = time.perf_counter(), self._artifact.storage
         table = storage.read_table(self._examples.file(f"examples/{shard}"))
-        rows = ExampleTable(table)
-        batches = plan_batches(table["num_tokens"].to_numpy(), self._config.batch_tokens)
-        losses_NC = np.empty((table.num_rows, len(self._points)), dtype=np.float32)
-        for first in range(0, len(self._points), self._group_size):
-            scorers = self._scorers(first)
-            for span in batches:
-                batch = rows.batch(span, pad_id=0)  # padding is masked, so any id serves
-                for column, scorer in enumerate(scorers, start=first):
-                    losses_NC[span, column] = scorer.example_losses(batch).cpu().numpy()
+        groups = range(0, len(self._points), self._group_size)
+        losses_NC = np.concatenate(
+            [table_losses(self._scorers(first), table, self._config.batch_tokens) for first in groups], axis=1
+        )
+        model_s = time.perf_counter() - started
         self._refuse_non_finite(shard, table, losses_NC)
+        facts = self._account(table, model_s) | self._compare(shard, table, losses_NC[:, -1])
         storage.write_table(self._artifact.file(f"shards/{shard}"), self._result(table, losses_NC))
-        return {"num_tokens": int(np.sum(table["num_tokens"].to_numpy())), "model_s": time.perf_counter() - started}
+        return facts
+
+    def _account(self, table: pa.Table, model_s: float) -> dict[str, Any]:
+        """Return what the scoring of a shard took, in tokens, products and seconds."""
+        num_points, lengths = len(self._points), table["num_tokens"].to_numpy()
+        num_tokens, num_supervised = int(lengths.sum()), int(table["num_supervised_tokens"].to_numpy().sum())
+        return {
+            "num_tokens": num_tokens * num_points,
+            "num_padded_tokens": padded_tokens(lengths, self._config.batch_tokens) * num_points,
+            "operations": scoring_operations(self._loaded[1][0].model, num_tokens, num_supervised) * num_points,
+            "model_s": model_s,
+            "peak_rate": self._peak_rate,
+        }
+
+    def _compare(self, shard: str, table: pa.Table, losses_N: np.ndarray) -> dict[str, Any]:
+        """Return how far bf16's losses at the last point are from fp32's, on some rows of the first shard."""
+        if self._config.precision != "bf16" or not shard.startswith(shard_name(0)):
+            return {"num_compared": 0, "mean_difference": 0.0, "largest_difference": 0.0}
+        rows = np.unique(np.linspace(0, table.num_rows - 1, _NUM_COMPARED).astype(np.int64))
+        exact = LossScorer(self._model(self._points[-1]), "fp32")
+        exact_N = table_losses([exact], table.take(pa.array(rows)), self._config.batch_tokens)[:, 0]
+        away_N = np.abs(exact_N - losses_N[rows])
+        return {"num_compared": len(rows), "mean_difference": float(away_N.mean()),
+                "largest_difference": float(away_N.max())}
 
     def _result(self, table: pa.Table, losses_NC: np.ndarray) -> pa.Table:
         losses = pa.FixedSizeListArray.from_arrays(pa.array(losses_NC.reshape(-1)), len(self._points))
@@ -132,17 +171,17 @@ class _ShardScorer:
         if self._loaded[0] != first:
             self._loaded = (-1, [])  # let go of the old group before the new one needs the memory
             points = self._points[first : first + self._group_size]
-            self._loaded = (first, [self._load(point) for point in points])
+            self._loaded = (first, [LossScorer(self._model(point), self._config.precision) for point in points])
         return self._loaded[1]
 
-    def _load(self, point: TrajectoryPoint) -> LossScorer:
+    def _model(self, point: TrajectoryPoint) -> PreTrainedModel:
         with self._proxy.storage.local_folder(self._proxy.file(point.folder)) as folder:
             model = load_model(ModelConfig(path=str(folder)), vocab_size=0, seed=0)
-        return LossScorer(model.to(self._device), self._config.precision)  # type: ignore[arg-type]
+        return model.to(self._device)  # type: ignore[arg-type]
 
     def _models_that_fit(self) -> int:
         with self._proxy.storage.local_folder(self._proxy.file(self._points[-1].folder)) as folder:
-            bytes_each = 4 * parameter_count(folder)
+            bytes_each = _BYTES_PER_WEIGHT[self._config.precision] * parameter_count(folder)
         if self._device.type == "cuda":
             free = torch.cuda.mem_get_info()[0]
         else:

@@ -5,12 +5,13 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from s2l_ray.config import DataConfig, ModelConfig, ResourcesConfig
+from s2l_ray.config import DataConfig, ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.quickstart import ASSETS
 from s2l_ray.rows.originals import json_lines
 from s2l_ray.stages.prepare import plan_prepare, run_prepare
 from s2l_ray.storage import Storage
+from s2l_ray.training_config import ModelConfig
 
 pytestmark = pytest.mark.integration
 MODEL = ModelConfig(path=str(ASSETS / "proxy_base"))

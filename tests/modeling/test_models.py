@@ -10,7 +10,6 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PreTrainedTokenizerFast
 
-from s2l_ray.config import ModelConfig
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.models import (
     load_model,
@@ -21,6 +20,7 @@ from s2l_ray.modeling.models import (
     save_weights,
     tokenizer_identity,
 )
+from s2l_ray.training_config import ModelConfig
 
 TINY = {"model_type": "gpt_neox", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 16, "max_position_embeddings": 32}

@@ -2,9 +2,9 @@
 
 import pytest
 
-from s2l_ray.config import ModelConfig, ProxyConfig, TrajectoryConfig
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.schedule import plan_training
+from s2l_ray.training_config import ModelConfig, ProxyConfig, TrajectoryConfig
 
 
 def proxy_config(**changes):

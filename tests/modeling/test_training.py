@@ -6,10 +6,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Trainer
 
-from s2l_ray.config import ModelConfig, ProxyConfig
 from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
 from s2l_ray.modeling.training import Collator, PointCallback, build_trainer, training_arguments
+from s2l_ray.training_config import ModelConfig, ProxyConfig
 
 MODELS = {
     "gpt_neox": GPTNeoXConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,

@@ -9,14 +9,15 @@ from hypothesis import strategies as st
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors import SELECTORS, find_selector
 from s2l_ray.selectors.interface import pool_of, run_selector, selection_identity
-from s2l_ray.tables import SELECTION, with_metadata
+from s2l_ray.tables import PROBES, SELECTION, with_metadata
 
 FRACTIONS = [0, 1 / 3, 2 / 3, 1]
 SEEDS = st.integers(0, 2**31)
 
 # Whose score says the rank. The others sample, or rank by what was already chosen.
 RANKED = {"learning_percentage", "learning_percentage_approx", "high_loss", "low_loss", "least_confidence",
-          "middle_perplexity", "high_learnability", "confidence_curriculum", "iterative", "external"}
+          "middle_perplexity", "high_learnability", "confidence_curriculum", "iterative", "external", "ifd",
+          "key_part_gain", "ask_llm"}
 
 
 def vectors(rows):
@@ -25,7 +26,7 @@ def vectors(rows):
 
 
 def tables(count, seed=0, equal=False):
-    """Return everything that a selector may require: trajectories, embeddings and scores of `count` examples."""
+    """Return everything that a selector may require: trajectories, further losses, embeddings and scores of `count` examples."""
     rng = np.random.default_rng(seed)
     ids = [f"e{i:05d}" for i in range(count)]
     draw = (lambda *shape: np.ones(shape)) if equal else (lambda *shape: rng.random(shape) + 0.01)
@@ -34,6 +35,7 @@ def tables(count, seed=0, equal=False):
         "source": [f"s{i % 3}" for i in range(count)],
         "num_supervised_tokens": pa.array((draw(count) * 40).astype(np.int32) + 1),
         "losses": vectors(draw(count, len(FRACTIONS))),
+        **{f"loss_{probe}": draw(count) * 5 for probe in PROBES},
     })
     points = {"points": [{"step": i, "fraction": f} for i, f in enumerate(FRACTIONS)]}
     embeddings = pa.table({"example_id": ids, "embedding": vectors(draw(count, 5))})
@@ -106,7 +108,7 @@ def test_a_selector_is_described_and_names_real_fields_and_tables(name):
     selector = SELECTORS[name]
     assert type(selector).__doc__
     assert selector.parameters <= set(SelectionConfig.model_fields) - {"selector", "budget", "seed", "per", "controls"}
-    assert selector.requires <= {"trajectories", "embeddings", "lengths", "scores", "sources"}
+    assert selector.requires <= {"trajectories", "embeddings", "lengths", "scores", "sources", *PROBES}
 
 
 @pytest.mark.parametrize("name", sorted(SELECTORS))

@@ -1,0 +1,72 @@
+"""How fast this machine multiplies, how many products a scoring needs, and which precision that speaks for."""
+
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.nn import functional
+from transformers import PreTrainedModel
+
+from s2l_ray.training_config import AskedPrecision, Precision
+
+_FAST_BF16 = ("amx_bf16", "avx512_bf16")
+_SHAPE = (1024, 512, 8192)  # rows, inner, columns: like a block of a head, weights larger than a core's cache
+_REPEATS = 5
+
+
+def resolve_precision(asked: AskedPrecision, *, use_gpu: bool) -> Precision:
+    """Return fp32 or bf16; auto is bf16 where the machine multiplies it faster: on GPUs, and CPUs made for it.
+
+    It asks what the CPU can do and measures nothing, so that a machine gives one answer whenever it is asked.
+    """
+    if asked != "auto":
+        return asked
+    capabilities = torch.cpu.get_capabilities()
+    return "bf16" if use_gpu or any(capabilities.get(name) for name in _FAST_BF16) else "fp32"
+
+
+def matmul_rate(device: torch.device, precision: Precision) -> float:
+    """Return floating-point operations a second of a large matrix product, the best of a few."""
+    rows, inner, columns = _SHAPE if device.type == "cpu" else tuple(4 * size for size in _SHAPE)
+    dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+    left, right = (torch.ones(size, inner, dtype=dtype, device=device) for size in (rows, columns))
+    best = float("inf")
+    with torch.inference_mode():
+        for _ in range(_REPEATS):
+            started = time.perf_counter()
+            functional.linear(left, right)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
+            best = min(best, time.perf_counter() - started)
+    return 2 * rows * inner * columns / best
+
+
+def throughput_facts(shards: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
+    """Return the speed of a loss pass over shards that took `wall_s` in all, for people and for the manifest.
+
+    `peak_share` is what the scoring processes reached, while they scored, of the rate of matrix products that each
+    of them measured; `tokens_per_s` is over the wall clock, the start of the processes included.
+    """
+    if not shards:
+        return {"num_tokens_scored": 0}
+    total = {name: sum(shard[name] for shard in shards) for name in ("num_tokens", "num_padded_tokens", "model_s")}
+    return {
+        "num_tokens_scored": total["num_tokens"],
+        "tokens_per_s": round(total["num_tokens"] / wall_s, 1),
+        "model_s": round(total["model_s"], 3),
+        "padding_share": round(1 - total["num_tokens"] / total["num_padded_tokens"], 4),
+        "peak_share": round(sum(s["operations"] / s["peak_rate"] for s in shards) / total["model_s"], 4),
+    }
+
+
+def scoring_operations(model: PreTrainedModel, num_tokens: int, num_supervised: int) -> float:
+    """Return the operations that scoring cannot do without: 2 for each weight of the body and token, and for each of
+    the head and supervised token. Attention's own products are left out, which makes a share of the peak a little
+    too modest.
+    """
+    head, embedding = model.get_output_embeddings(), model.get_input_embeddings()
+    outside = {id(weight) for layer in (head, embedding) if layer is not None for weight in layer.parameters()}
+    body = sum(weight.numel() for weight in model.parameters() if id(weight) not in outside)
+    per_head = 0 if head is None else sum(weight.numel() for weight in head.parameters())
+    return 2.0 * (body * num_tokens + per_head * num_supervised)

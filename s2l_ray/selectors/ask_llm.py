@@ -1,0 +1,30 @@
+"""Ask-LLM: a language model says whether an example is worth training on.
+
+Sachdeva et al., "How to Train Data-Efficient LLMs", arXiv 2402.09668.
+"""
+
+from typing import ClassVar
+
+import numpy as np
+
+from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.selectors.pool import Choice, Pool, highest_first
+
+
+class AskLLM:
+    """Highest P("yes" | question about the example): the softmax over the whole vocabulary, of the first token.
+
+    The paper asks about text to pretrain on; `probe.question` puts it for instruction data. Assumes a judge that
+    follows instructions (`probe.judge`); the proxy, where none is named, mostly answers at random.
+    """
+
+    name: ClassVar[str] = "ask_llm"
+    requires: ClassVar[frozenset[str]] = frozenset({"judge"})
+    parameters: ClassVar[frozenset[str]] = frozenset()
+    is_nested: ClassVar[bool] = True
+
+    def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
+        """Return the likeliest yes first; probabilities too small for a double still rank, by the loss."""
+        losses_N = pool.probes["judge"]
+        order = highest_first(-losses_N, budget).positions_B
+        return Choice(order, scores_B=np.exp(-losses_N[order]))

@@ -1,0 +1,58 @@
+"""The tiled cross-entropy against torch's own: .venv/bin/pytest tests/modeling/test_cross_entropy.py"""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+from torch.nn import functional
+
+from s2l_ray.modeling.cross_entropy import Head
+
+
+def head_of(width, vocabulary, *, bias=False, seed=0, scale=1.0, shift=0.0):
+    torch.manual_seed(seed)
+    layer = nn.Linear(width, vocabulary, bias=bias)
+    with torch.no_grad():
+        layer.weight.mul_(scale).add_(shift)
+    return layer
+
+
+@settings(max_examples=25)
+@given(rows=st.integers(1, 1100), vocabulary=st.integers(2, 3000), bias=st.booleans(), seed=st.integers(0, 99))
+@torch.no_grad()
+def test_any_number_of_tiles_gives_torch_s_own_losses(rows, vocabulary, bias, seed):
+    layer = head_of(8, vocabulary, bias=bias, seed=seed, scale=20)
+    hidden, targets = torch.randn(rows, 8), torch.randint(0, vocabulary, (rows,))
+    expected = functional.cross_entropy(layer(hidden), targets, reduction="none")
+    torch.testing.assert_close(Head.of(layer, torch.float32).token_losses(hidden, targets), expected, atol=1e-4, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_logits_far_apart_neither_overflow_nor_vanish():
+    # One hidden value h = 1 and weights 0, 1000 and -1000 over two tiles: losses 1000 - w to within exp(-1000).
+    layer = head_of(1, 1026)
+    layer.weight.zero_()
+    layer.weight[3], layer.weight[1025] = -1000.0, 1000.0
+    losses = Head.of(layer, torch.float32).token_losses(torch.ones(3, 1), torch.tensor([1025, 0, 3]))
+    assert losses.tolist() == [0.0, 1000.0, 2000.0]
+
+
+@torch.no_grad()
+def test_equal_logits_cost_the_logarithm_of_the_vocabulary():
+    layer = head_of(4, 5000, scale=0)
+    losses = Head.of(layer, torch.float32).token_losses(torch.randn(2, 4), torch.tensor([0, 4999]))
+    assert losses.tolist() == pytest.approx([math.log(5000)] * 2, abs=1e-5)
+
+
+@torch.no_grad()
+def test_in_bf16_what_all_tokens_share_costs_no_precision():
+    # Every logit has some 16 x 50 = 800 in common, where bf16's steps are 4 nats; the rest is of the order of 1.
+    layer = head_of(16, 2000, shift=50.0)
+    hidden, targets = torch.rand(64, 16), torch.randint(0, 2000, (64,))
+    exact = functional.cross_entropy(layer(hidden), targets, reduction="none")
+    rough = Head.of(layer, torch.bfloat16).token_losses(hidden, targets)
+    assert rough.dtype == torch.float32
+    assert (rough - exact).abs().max() < 0.02
