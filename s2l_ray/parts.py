@@ -154,17 +154,16 @@ class _Shelf:
 
     def read(self, part: int, read: Reader, columns: Sequence[str]) -> pa.Table:
         """Read a part's columns, those on the shelf from there."""
-        found = {name: self._columns[part, name] for name in columns if (part, name) in self._columns}
-        missing = [name for name in columns if name not in found]
-        if missing:
-            new = dict(zip(missing, read(missing).columns, strict=True))
-            found |= new
+        held = self._columns
+        missing = [name for name in columns if (part, name) not in held]
+        fresh = dict(zip(missing, read(missing).columns, strict=True)) if missing else {}
+        found = {name: fresh[name] if name in fresh else held[part, name] for name in columns}
+        if fresh:
             with self._lock:
-                self._free -= sum(column.nbytes for column in new.values())
-                self._columns |= {(part, name): column for name, column in new.items()}
-                if self._free < 0:
-                    self._columns = {}
-        return pa.table({name: found[name] for name in columns})
+                self._free -= sum(column.nbytes for column in fresh.values())
+                kept = {(part, name): column for name, column in fresh.items()}
+                self._columns = {**self._columns, **kept} if self._free >= 0 else {}
+        return pa.table(found)
 
 
 def _filtered(read: Reader, mask: pa.Array, columns: Sequence[str]) -> pa.Table:

@@ -1,5 +1,6 @@
 """Nearest neighbours of unit-length rows, in bounded memory: exact for moderate pools, within k-means cells above."""
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.kmeans import cluster_rows
+from s2l_ray.parts import in_order
 
 EXACT_ROWS = 20_000
 """Pools up to this size are compared pair by pair."""
@@ -15,6 +17,7 @@ CELL_CANDIDATES = 8192
 """Above it, rows that each row is compared with."""
 
 _BLOCK_VALUES = 2**23
+_PIECE_ROWS = 1024
 _OUTLIER_NEIGHBOURS = 5
 
 
@@ -50,21 +53,30 @@ def nearest_neighbours(
         raise InputError(f"num_neighbours={count} must be between 1 and {most} for {num_rows} examples; set another")
     positions_NK = np.empty((num_rows, count), dtype=np.int32)
     cosines_NK = np.empty((num_rows, count), dtype=np.float32)
-    # One thread, here and in the other numerics: the last bits then depend on no number of cores.
+
+    def fill(group: tuple[np.ndarray, np.ndarray]) -> None:
+        for block, candidates, cosines_BM in _cosines(rows_ND, *group):
+            nearest_BK = _largest(cosines_BM, count)
+            positions_NK[block] = candidates[nearest_BK]
+            cosines_NK[block] = np.take_along_axis(cosines_BM, nearest_BK, axis=1).clip(-1, 1)
+
+    # One thread a product, here and in the other numerics: the last bits then depend on no number of cores.
     with threadpool_limits(limits=1):
-        for queries, candidates in _groups(rows_ND, rng, exact_rows, cell_candidates):
-            columns_MD = rows_ND if len(candidates) == num_rows else rows_ND[candidates]
-            step = max(1, _BLOCK_VALUES // len(candidates))
-            for start in range(0, len(queries), step):
-                block = queries[start : start + step]
-                cosines_BM = rows_ND[block] @ columns_MD.T
-                itself = (np.arange(len(block)), np.searchsorted(candidates, block))
-                cosines_BM[itself] = 2  # before every duplicate
-                nearest_BK = _largest(cosines_BM, count)
-                cosines_BM[itself] = 1
-                positions_NK[block] = candidates[nearest_BK]
-                cosines_NK[block] = np.take_along_axis(cosines_BM, nearest_BK, axis=1).clip(-1, 1)
+        deque(in_order(fill, _groups(rows_ND, rng, exact_rows, cell_candidates)), maxlen=0)
     return Neighbours(positions_NK, cosines_NK)
+
+
+def _cosines(
+    rows_ND: np.ndarray, queries: np.ndarray, candidates: np.ndarray
+) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+    """Yield (some queries, all candidates, their cosines); each query is among them, with 2: before every duplicate."""
+    columns_MD = rows_ND if len(candidates) == len(rows_ND) else rows_ND[candidates]
+    step = max(1, _BLOCK_VALUES // len(candidates))
+    for start in range(0, len(queries), step):
+        block = queries[start : start + step]
+        cosines_BM = rows_ND[block] @ columns_MD.T
+        cosines_BM[np.arange(len(block)), np.searchsorted(candidates, block)] = 2
+        yield block, candidates, cosines_BM
 
 
 def _groups(
@@ -105,15 +117,43 @@ def _largest(values_BM: np.ndarray, count: int) -> np.ndarray:
     return np.nonzero(kept_BM)[1].reshape(-1, count)
 
 
-def isolated_rows(rows_ND: np.ndarray, share: float, rng: np.random.Generator) -> np.ndarray:
+def isolated_rows(
+    rows_ND: np.ndarray, share: float, rng: np.random.Generator, *, exact_rows: int = EXACT_ROWS,
+    cell_candidates: int = CELL_CANDIDATES,
+) -> np.ndarray:
     """Return the floor(share x N) rows farthest from their neighbours, the least isolated first.
 
     Isolation is the mean Euclidean distance to the 5 nearest other rows: with one, a pair of equal outliers would hide
-    each other. Neighbours come from `nearest_neighbours`, so above its exact size isolation is an upper estimate.
+    each other. Neighbours are looked for where `nearest_neighbours` does, so above its exact size isolation is an upper
+    estimate. Since few rows are wanted, every row is first compared with some of its candidates, which bounds its
+    isolation from above, and only those that may be among the most isolated are compared with all of them.
     """
-    num_isolated = int(share * len(rows_ND))
-    if num_isolated == 0 or len(rows_ND) == 1:
+    num_rows = len(rows_ND)
+    num_isolated = int(share * num_rows)
+    if num_isolated == 0 or num_rows == 1:
         return np.empty(0, dtype=np.int64)
-    found = nearest_neighbours(rows_ND, min(_OUTLIER_NEIGHBOURS + 1, len(rows_ND)), rng)
-    isolation_N = np.sqrt(2 - 2 * found.cosines_NK).sum(axis=1)
-    return np.argsort(isolation_N, kind="stable")[len(rows_ND) - num_isolated :]
+    isolation_N = np.full(num_rows, np.inf, dtype=np.float32)
+    is_open_N = np.ones(num_rows, dtype=bool)  # only bounded yet
+    count = min(_OUTLIER_NEIGHBOURS + 1, num_rows)
+
+    def compare(group: tuple[np.ndarray, np.ndarray]) -> None:
+        for block, candidates, cosines_BM in _cosines(rows_ND, *group):
+            nearest_BK = np.partition(cosines_BM, len(candidates) - count, axis=1)[:, -count:]
+            isolation_N[block] = np.sort(np.sqrt(2 - 2 * nearest_BK.clip(-1, 1)), axis=1).sum(axis=1)
+
+    with threadpool_limits(limits=1):
+        groups = list(_groups(rows_ND, rng, exact_rows, cell_candidates))
+        pieces = [piece for queries, _ in groups for piece in np.array_split(queries, -(-len(queries) // _PIECE_ROWS))]
+        deque(in_order(compare, ((piece, piece) for piece in pieces if len(piece) >= count)), maxlen=0)
+        reach = num_isolated
+        while True:
+            order = np.argsort(isolation_N, kind="stable")
+            if not is_open_N[order[num_rows - num_isolated :]].any():
+                return order[num_rows - num_isolated :]
+            reach = min(2 * reach, num_rows)
+            chosen_N = np.zeros(num_rows, dtype=bool)
+            chosen_N[order[num_rows - reach :]] = True
+            chosen_N &= is_open_N
+            wanted = ((queries[chosen_N[queries]], candidates) for queries, candidates in groups)
+            deque(in_order(compare, (group for group in wanted if len(group[0]))), maxlen=0)
+            is_open_N &= ~chosen_N

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from s2l_ray.errors import InputError
+from s2l_ray.numerics import neighbours
 from s2l_ray.numerics.neighbours import isolated_rows, nearest_neighbours
 
 
@@ -76,3 +77,28 @@ def test_planted_outliers_are_the_most_isolated_even_in_a_pair():
     assert len(isolated_rows(rows, 0.009, rng())) == 0, "floor(0.9) = 0"
     assert len(isolated_rows(rows, 0.5, rng())) == 50
     assert len(isolated_rows(rows[:1], 0.99, rng())) == 0
+
+
+@pytest.mark.parametrize(("count", "share", "limits"), [
+    (3000, 0.01, {}), (3000, 0.6, {}), (4000, 0.02, {"exact_rows": 1000, "cell_candidates": 1600}), (7, 0.5, {}), (2, 0.5, {}),
+])
+def test_the_most_isolated_are_those_of_a_full_search(count, share, limits):
+    rows = np.concatenate([topics(count - count // 3), np.repeat(topics(1, seed=9), count // 3, axis=0)])  # and a crowd
+    found = nearest_neighbours(rows, min(6, count), rng(), **limits)
+    isolation = np.sort(np.sqrt(2 - 2 * found.cosines_NK), axis=1).sum(axis=1)
+    wanted = int(share * count)
+    isolated = isolated_rows(rows, share, rng(), **limits)
+    assert len(set(isolated.tolist())) == wanted
+    assert isolation[isolated] == pytest.approx(np.sort(isolation)[count - wanted :], abs=1e-3)
+
+
+def test_few_outliers_cost_a_fraction_of_a_full_search(monkeypatch):
+    compared, cosines = [], neighbours._cosines
+
+    def counting(rows, queries, candidates):
+        compared.append(len(queries) * len(candidates))
+        return cosines(rows, queries, candidates)
+
+    monkeypatch.setattr(neighbours, "_cosines", counting)
+    isolated_rows(topics(12_000, num_topics=100), 0.01, rng())
+    assert sum(compared) < 12_000 * 12_000 / 2
