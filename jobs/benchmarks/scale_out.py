@@ -1,0 +1,169 @@
+"""What Ray adds to the loss pass, how it scales over workers, what several points cost, and its memory.
+
+    python jobs/benchmarks/scale_out.py --data ../shared/data/math_mixture.parquet \
+        --tokenizer ../shared/models/gpt2_tokenizer [--rows 4000] [--memory-rows 10000 100000 1000000]
+
+A proxy of Pythia-14m's shape is trained for some steps and recorded at 10 points; then its trajectories are made again
+and again by the real stage on a Ray cluster of this machine's cores:
+  workers    1 and 2 scoring workers of one thread, at 2 points
+  points     2 and 10 points, beside the sum of the same models one at a time (model time, without loading)
+  share      of the wall clock times workers of the longest of these passes, what is not scoring
+  memory     peak of the driver and of the largest process below it, over pools of short word problems of growing size
+Prints a table, then one JSON line.
+"""
+
+import argparse
+import dataclasses
+import json
+import os
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+import psutil
+import ray
+import torch
+
+from s2l_ray.artifacts import Artifact, git_commit
+from s2l_ray.config import Recipe, ResourcesConfig
+from s2l_ray.pipeline import plan_line, run_line
+from s2l_ray.quickstart import ASSETS
+from s2l_ray.quickstart.problems import write_files
+from s2l_ray.recipes import parse_recipe
+from s2l_ray.stages.trajectories import run_trajectories
+
+NUM_POINTS = 10
+SHAPE = {"model_type": "gpt_neox", "hidden_size": 128, "num_hidden_layers": 6, "num_attention_heads": 4,
+         "intermediate_size": 512, "vocab_size": 50_304}
+
+
+class Memory:
+    """Peak resident MB of this process and of the largest one below it, while the block runs."""
+
+    def __enter__(self) -> "Memory":
+        self.driver_mb = self.worker_mb = 0
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        own = psutil.Process()
+        while not self._ended.wait(0.5):
+            self.driver_mb = max(self.driver_mb, own.memory_info().rss >> 20)
+            for process in own.children(recursive=True):
+                try:
+                    # Without what it shares: the object store's pages count in every process that reads them.
+                    memory = process.memory_info()
+                    self.worker_mb = max(self.worker_mb, (memory.rss - memory.shared) >> 20)
+                except psutil.NoSuchProcess:
+                    continue
+
+
+def recipe_of(folder: str, data: dict[str, Any], proxy: dict[str, Any], num_points: int) -> Recipe:
+    """Return a recipe whose trajectories are measured."""
+    return parse_recipe({
+        "name": "scale-out", "storage": f"{folder}/out", "data": data,
+        "proxy": {"model": proxy, "max_steps": num_points, "global_batch_size": 8, "micro_batch_size": 8,
+                  "num_checkpoints": 0, "learning_rate": 1e-3},
+        "trajectory": {"num_points": num_points, "include_initial": False},
+        "target": {"model": proxy, "max_steps": 1},
+    })
+
+
+def score(line: Any, workers: int, points: list[int], copy: str) -> dict[str, Any]:
+    """Make the line's trajectories again, at some of the proxy's points; return the manifest's figures."""
+    proxy, prepare = (line.step(label).artifact for label in ("proxy", "prepare"))
+    some = dataclasses.replace(line.step("trajectories").artifact, identity={"copy": copy})
+    chosen = [proxy.manifest()["points"][point] for point in points]
+    fewer = _WithPoints(proxy.storage, proxy.stage, proxy.identity, proxy.parents, chosen)
+    started = time.perf_counter()
+    manifest = run_trajectories(
+        some, fewer, prepare, line.recipe.trajectory, ResourcesConfig(num_scoring_workers=workers)
+    )
+    manifest["wall"] = time.perf_counter() - started
+    return manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class _WithPoints(Artifact):
+    """A proxy that is known by some of its points only."""
+
+    chosen: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+
+    def manifest(self) -> dict[str, Any]:
+        """Return the proxy's manifest with these points."""
+        return {**super().manifest(), "points": self.chosen}
+
+
+def speeds(line: Any) -> dict[str, Any]:
+    """Return how the pass scales over workers and points, and what of it is not scoring."""
+    one, two = (score(line, workers, [0, 9], f"workers-{workers}") for workers in (1, 2))
+    ten = score(line, 2, list(range(NUM_POINTS)), "ten")
+    alone = sum(score(line, 2, [point], f"alone-{point}")["model_s"] for point in (0, 9))
+    return {
+        "two_workers_over_one": one["wall"] / two["wall"],
+        "two_workers_over_one_scoring": one["model_s"] / (two["model_s"] / 2),
+        "two_points_over_their_sum": two["model_s"] / alone,
+        "ten_points_over_ten_alone": ten["model_s"] / (alone / 2 * NUM_POINTS),
+        "longest_wall_s": ten["wall"], "not_scoring_share": 1 - ten["model_s"] / (2 * ten["wall"]),
+        "tokens_per_s": ten["tokens_per_s"], "peak_share": ten["peak_share"], "padding_share": ten["padding_share"],
+    }
+
+
+def memory(num_rows: int) -> dict[str, Any]:
+    """Return the peaks of the whole line up to trajectories over short word problems."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_files(Path(folder), num_rows, 8, seed=0)
+        data = {"path": f"{folder}/pool.jsonl", "id_column": None, "max_length": 64, "prompt_style": "plain",
+                "drop_duplicates": False}
+        line = plan_line(recipe_of(folder, data, {"path": str(ASSETS / "proxy_base")}, 2), "trajectories")
+        peaks = {}
+        for step in line.steps:
+            with Memory() as used:
+                step.run()
+            peaks[step.label] = {"driver_mb": used.driver_mb, "largest_worker_mb": used.worker_mb}
+        return {"rows": num_rows, "peaks": peaks, **line.step("trajectories").artifact.manifest()["rows"]}
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--tokenizer", required=True)
+    parser.add_argument("--rows", type=int, default=4000)
+    parser.add_argument("--memory-rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
+    asked = parser.parse_args()
+    ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
+    with tempfile.TemporaryDirectory() as folder:
+        proxy = {"config": SHAPE, "tokenizer": asked.tokenizer, "eos_token": "<|endoftext|>"}
+        data = {"path": asked.data, "limit": asked.rows, "max_bad_fraction": 0.1}
+        line = plan_line(recipe_of(folder, data, proxy, NUM_POINTS), "trajectories")
+        run_line(line, "benchmark")
+        found = speeds(line)
+    for name, value in found.items():
+        print(f"  {name:32} {value:12,.3f}")
+    sizes = []
+    for num_rows in asked.memory_rows:
+        sizes.append(memory(num_rows))
+        for label, peak in sizes[-1]["peaks"].items():
+            print(f"  {num_rows:>10,} rows  {label:14} driver {peak['driver_mb']:>6} MB  largest worker "
+                  f"{peak['largest_worker_mb']:>6} MB", flush=True)
+    print(json.dumps({
+        "benchmark": "scale_out", "commit": git_commit(), "cpu": torch.cpu.get_capabilities().get("cpu_name"),
+        "cores": os.cpu_count(), "versions": {"torch": torch.__version__, "ray": ray.__version__},
+        "speeds": found, "memory": sizes,
+    }))
+
+
+if __name__ == "__main__":
+    main()
