@@ -122,9 +122,13 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
 
 def _with_precision(recipe: Recipe) -> Recipe:
     """Return the recipe with the precision that auto means here, since it decides what comes out."""
-    asked = recipe.trajectory.precision
-    precision = resolve_precision(asked, use_gpu=recipe.resources.use_gpu)
-    return recipe.model_copy(update={"trajectory": recipe.trajectory.model_copy(update={"precision": precision})})
+
+    def settled(section: Any) -> Any:
+        precision = resolve_precision(section.precision, use_gpu=recipe.resources.use_gpu)
+        return section.model_copy(update={"precision": precision})
+
+    parts = ("proxy", "trajectory", "target")
+    return recipe.model_copy(update={part: settled(getattr(recipe, part)) for part in parts})
 
 
 def _check_model(model: ModelConfig) -> None:

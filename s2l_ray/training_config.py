@@ -67,8 +67,8 @@ class TrainingConfig(Section):
     """Examples in one optimizer step, over all workers."""
     micro_batch_size: Annotated[Count, WHERE] = 4
     """Examples in one forward pass of one worker."""
-    precision: Precision = "fp32"
-    """Arithmetic of the forward and backward pass; weights and optimizer stay fp32."""
+    precision: AskedPrecision = "auto"
+    """Arithmetic of forward and backward pass (weights stay fp32); auto is bf16 where it is faster."""
     gradient_checkpointing: Annotated[bool, WHERE] = False
     """Recompute activations in the backward pass: less memory, more time."""
     num_checkpoints: Annotated[int, Field(ge=0), WHERE] = 4

@@ -80,7 +80,7 @@ def _small_recipe(data: Path, storage: Path | str, **changes):
         "data": {"path": str(data / "pool.jsonl"), "id_column": "id", "max_length": 128, "shard_rows": 64,
                  "prompt_style": "plain"},
         "proxy": {"model": {"path": str(ASSETS / "proxy_base")}, "max_steps": 6, "global_batch_size": 8,
-                  "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 2},
+                  "micro_batch_size": 4, "learning_rate": 1e-3, "num_checkpoints": 2, "precision": "fp32"},
         "trajectory": {"num_points": 3, "precision": "fp32"},
         "selection": {"budget": 0.11, "num_clusters": 8, "controls": ["random"]},
         "target": {"model": {"path": str(ASSETS / "target_base")}, "max_steps": 3, "global_batch_size": 8,

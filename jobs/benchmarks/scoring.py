@@ -66,13 +66,18 @@ def examples(data: Path, tokenizer: Path, num_rows: int) -> pa.Table:
     return table.filter(pa.compute.is_null(table["reason"])).select(columns)
 
 
-def trained(name: str, table: pa.Table, folder: Path) -> None:
-    """Save a model of Pythia's shape at the points of a short training."""
+def fresh(name: str) -> PreTrainedModel:
+    """Return a model of Pythia's shape with weights of its own."""
     width, layers, heads = SHAPES[name]
     torch.manual_seed(0)
     config = AutoConfig.for_model("gpt_neox", vocab_size=VOCABULARY, hidden_size=width, num_hidden_layers=layers,
                                   num_attention_heads=heads, intermediate_size=4 * width)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    return AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+
+
+def trained(name: str, table: pa.Table, folder: Path) -> None:
+    """Save a model at the points of a short training."""
+    model = fresh(name)
     optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
     rows = ExampleTable(table)
     for point in range(NUM_POINTS):

@@ -12,6 +12,7 @@ key_parts     which parts of an instruction these are
 embedding     mean-pooled last hidden states
 generation    greedy answers
 memory        how this process takes memory and cores from the system
+sampling      the order in which training sees its examples
 schedule      steps and trajectory points of a training
 training      supervised fine-tuning with transformers.Trainer
 """

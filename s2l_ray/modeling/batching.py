@@ -72,8 +72,10 @@ class ExampleTable:
             for batch in table.select(["input_ids", "supervised"]).to_batches()
         ]
         sizes = [len(ids) for ids, _ in self._blocks]
+        lengths = [ids.value_lengths().to_numpy() for ids, _ in self._blocks]
         self._starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self._order = np.arange(table.num_rows) if order is None else order
+        self.lengths_N = np.concatenate([np.empty(0, dtype=np.int32), *lengths])[self._order]
 
     def __len__(self) -> int:
         return len(self._order)

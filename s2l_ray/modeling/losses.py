@@ -9,7 +9,7 @@ from torch.nn import functional
 from transformers import PreTrainedModel
 
 from s2l_ray.modeling.batching import IGNORED, Batch, ExampleTable, plan_batches
-from s2l_ray.modeling.cross_entropy import Head
+from s2l_ray.modeling.cross_entropy import Head, has_plain_head
 from s2l_ray.training_config import AskedPrecision
 
 
@@ -66,23 +66,14 @@ class LossScorer:
 
     def _prepare(self, batch: Batch) -> None:
         """Find out whether the head is plain, then bring the weights of products to the precision of products."""
-        layer = self.model.get_output_embeddings()
-        if layer is not None and self.model.base_model is not self.model and self._is_plain(layer, batch):
+        layer, ends = self.model.get_output_embeddings(), [0, len(batch.input_ids) - 1]  # the shorter is padded
+        if has_plain_head(self.model, batch.input_ids[ends], batch.attention_mask[ends]):
             self._head = Head.of(layer, self._dtype)
         if self._dtype != torch.float32:
             for module in self.model.base_model.modules():
                 if isinstance(module, torch.nn.Linear) and module is not layer:
                     module.to(self._dtype)  # once, instead of at each use
         self._is_ready = True
-
-    def _is_plain(self, layer: torch.nn.Module, batch: Batch) -> bool:
-        """Compare with the model's own logits on two rows, the shorter of them with padding."""
-        ends = [0, len(batch.input_ids) - 1]
-        few = Batch(batch.input_ids[ends], batch.attention_mask[ends], batch.labels[ends])
-        ours = layer(self._hidden(few))
-        theirs = self.model(input_ids=few.input_ids, attention_mask=few.attention_mask).logits
-        is_real = few.attention_mask.bool()
-        return ours.shape == theirs.shape and torch.allclose(ours[is_real], theirs[is_real], rtol=1e-4, atol=1e-4)
 
 
 def table_losses(scorers: Sequence[LossScorer], table: pa.Table, batch_tokens: int) -> np.ndarray:

@@ -3,14 +3,19 @@
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.nn import functional
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
+from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer_callback import PrinterCallback
 
 from s2l_ray.modeling.batching import IGNORED, ExampleTable, collate
+from s2l_ray.modeling.cross_entropy import SummedCrossEntropy, has_plain_head
+from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import TrainingPlan, TrajectoryPoint
 from s2l_ray.training_config import TargetConfig, TrainingConfig
 
@@ -78,6 +83,7 @@ def training_arguments(
     config: TrainingConfig, plan: TrainingPlan, *, output_dir: Path, seed: int, use_gpu: bool
 ) -> TrainingArguments:
     """Return the Trainer's arguments. Make them before the model: under ZeRO-3 they decide how it is loaded."""
+    assert config.precision != "auto", "what auto means is decided before (resolve_precision)"
     saves = config.num_checkpoints
     return TrainingArguments(
         output_dir=str(output_dir),
@@ -138,31 +144,61 @@ def disable_deepspeed_compiler() -> None:
 
 
 class SupervisedTrainer(Trainer):
-    """A Trainer whose language-model head runs on supervised positions only.
+    """A Trainer whose language-model head runs on supervised positions only, and in blocks.
 
     The loss is the Trainer's own (sum of token losses over the supervised tokens of the whole optimizer step); only
-    logits that it would ignore are never computed, more than half of them in instruction data. The head is cut down
-    by a hook on its input, so DDP and DeepSpeed see an ordinary forward pass.
+    logits that it would ignore are never computed, more than half of them in instruction data. The head does this in
+    its own forward pass, so DDP and DeepSpeed see an ordinary one. Where a model does more to its logits than project
+    (or under ZeRO-3, where the head's weights are not at hand to find out), the head gives the logits of these
+    positions.
     """
 
-    _positions: tuple[torch.Tensor, ...] | None = None
+    _positions: tuple[torch.Tensor, ...]
+    _targets: torch.Tensor
 
-    def __init__(self, **arguments: Any) -> None:
-        super().__init__(**arguments, compute_loss_func=self._sum_of_token_losses)
+    def __init__(self, *, global_batch_size: int, **arguments: Any) -> None:
+        super().__init__(**arguments, compute_loss_func=self._mean_token_loss)
+        self._global_batch_size = global_batch_size
         head = arguments["model"].get_output_embeddings()
-        head.register_forward_pre_hook(lambda _, inputs: (inputs[0][self._positions],))
+        self._is_fused = not is_deepspeed_zero3_enabled() and _has_plain_head(arguments["model"])
+        if self._is_fused:
+            head.forward = partial(self._summed_loss, head)
+        else:
+            head.register_forward_pre_hook(lambda _, inputs: (inputs[0][self._positions],))
+
+    def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
+        examples = self.train_dataset if train_dataset is None else train_dataset
+        assert isinstance(examples, ExampleTable)
+        return StepSampler(examples.lengths_N, self._global_batch_size, self.args.seed)
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        supervised_BT = inputs["labels"][:, 1:] != IGNORED
-        self._positions = torch.nonzero(supervised_BT, as_tuple=True)
+        targets_BT = inputs["labels"][:, 1:]
+        self._positions = torch.nonzero(targets_BT != IGNORED, as_tuple=True)
+        self._targets = targets_BT[self._positions]
         return super().compute_loss(model, inputs, *args, **kwargs)
 
-    def _sum_of_token_losses(self, outputs: Any, labels_BT: Any, num_items_in_batch: Any = None) -> torch.Tensor:
-        assert self._positions is not None and num_items_in_batch is not None
-        rows, columns = self._positions
-        logits_PV = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
-        losses = functional.cross_entropy(logits_PV.float(), labels_BT[rows, columns + 1], reduction="sum")
-        return losses / num_items_in_batch
+    def _summed_loss(self, head: torch.nn.Module, hidden_BTD: torch.Tensor) -> torch.Tensor:
+        device = hidden_BTD.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_BTD.dtype
+        own = dict(head.named_parameters(recurse=False))
+        hidden_PD = hidden_BTD[self._positions]
+        return SummedCrossEntropy.apply(hidden_PD, own["weight"], own.get("bias"), self._targets, dtype)
+
+    def _mean_token_loss(self, outputs: Any, labels_BT: Any, num_items_in_batch: Any = None) -> torch.Tensor:
+        assert num_items_in_batch is not None
+        made = outputs["logits"] if isinstance(outputs, dict) else outputs[0]
+        if not self._is_fused:
+            made = functional.cross_entropy(made.float(), self._targets, reduction="sum")
+        return made / num_items_in_batch
+
+
+def _has_plain_head(model: PreTrainedModel) -> bool:
+    """Try the model on two rows of four tokens, one with padding."""
+    was_training, device = model.training, model.device
+    mask_BT = torch.tensor([[1, 1, 1, 1], [1, 1, 0, 0]], device=device)
+    found = has_plain_head(model.eval(), torch.arange(8, device=device).reshape(2, 4), mask_BT)
+    model.train(was_training)
+    return found
 
 
 def build_trainer(
@@ -174,18 +210,14 @@ def build_trainer(
 ) -> Trainer:
     """Return a Trainer over the examples; its shuffling follows the seed, not the number of workers."""
     model.config.use_cache = False
+    micro_batches = arguments.gradient_accumulation_steps * arguments.world_size
     trainer = SupervisedTrainer(
+        global_batch_size=arguments.per_device_train_batch_size * micro_batches,
         model=model,
         args=arguments,
-        train_dataset=examples,  # type: ignore[arg-type]
+        train_dataset=examples,
         data_collator=collator,
         callbacks=list(callbacks),
     )
-    trainer.remove_callback(_printer())
+    trainer.remove_callback(PrinterCallback)
     return trainer
-
-
-def _printer() -> type[TrainerCallback]:
-    from transformers.trainer_callback import PrinterCallback
-
-    return PrinterCallback

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from s2l_ray.modeling.cross_entropy import Head
+from s2l_ray.modeling.cross_entropy import Head, SummedCrossEntropy
 
 
 def head_of(width, vocabulary, *, bias=False, seed=0, scale=1.0, shift=0.0):
@@ -56,3 +56,45 @@ def test_in_bf16_what_all_tokens_share_costs_no_precision():
     rough = Head.of(layer, torch.bfloat16).token_losses(hidden, targets)
     assert rough.dtype == torch.float32
     assert (rough - exact).abs().max() < 0.02
+
+
+@settings(max_examples=25)
+@given(rows=st.integers(1, 700), vocabulary=st.integers(2, 2500), bias=st.booleans(), seed=st.integers(0, 99))
+def test_the_sum_and_its_gradients_are_torch_s_own(rows, vocabulary, bias, seed):
+    ours, theirs = (head_of(8, vocabulary, bias=bias, seed=seed, scale=20) for _ in range(2))
+    hidden, targets = torch.randn(rows, 8), torch.randint(0, vocabulary, (rows,))
+    a, b = (hidden.clone().requires_grad_() for _ in range(2))
+    made = SummedCrossEntropy.apply(a, ours.weight, ours.bias, targets, torch.float32)
+    expected = functional.cross_entropy(theirs(b), targets, reduction="sum")
+    torch.testing.assert_close(made, expected, atol=1e-3, rtol=1e-5)
+    (made * 0.25).backward()  # whatever comes from above scales them
+    (expected * 0.25).backward()
+    torch.testing.assert_close(a.grad, b.grad, atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ours.weight.grad, theirs.weight.grad, atol=1e-4, rtol=1e-4)
+    if bias:
+        torch.testing.assert_close(ours.bias.grad, theirs.bias.grad, atol=1e-4, rtol=1e-4)
+
+
+def test_gradients_by_finite_differences():
+    # In double precision, so that the differences are exact enough; two tiles of the vocabulary.
+    layer = head_of(2, 1030).double()
+    hidden, targets = torch.randn(3, 2, dtype=torch.float64), torch.tensor([0, 1029, 5])
+    hidden.requires_grad_()
+    SummedCrossEntropy.apply(hidden, layer.weight, layer.bias, targets, torch.float64).backward()
+    for row in range(3):
+        for place in range(2):
+            step = torch.zeros_like(hidden)
+            step[row, place] = 1e-3
+            with torch.no_grad():
+                above, below = (functional.cross_entropy(layer(hidden + s), targets, reduction="sum") for s in (step, -step))
+            assert hidden.grad[row, place].item() == pytest.approx(((above - below) / 2e-3).item(), abs=1e-4)
+
+
+def test_in_bf16_gradients_are_close_and_frozen_parts_get_none():
+    layer = head_of(64, 3000)
+    layer.weight.requires_grad_(False)
+    hidden, targets = torch.randn(200, 64, requires_grad=True), torch.randint(0, 3000, (200,))
+    SummedCrossEntropy.apply(hidden, layer.weight, layer.bias, targets, torch.bfloat16).backward()
+    (exact,) = torch.autograd.grad(functional.cross_entropy(layer(hidden), targets, reduction="sum"), hidden)
+    assert layer.weight.grad is None
+    assert ((hidden.grad - exact).norm() / exact.norm()).item() < 0.01

@@ -1,0 +1,32 @@
+"""The order in which training sees its examples."""
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+
+class StepSampler(Sampler[int]):
+    """Shuffles with the seed and the epoch, then puts the examples of each optimizer step in order of length.
+
+    Micro-batches are cut from a step in this order, so neighbours of like length share one and little is padded. A
+    step's gradient is the mean over all its tokens, so which micro-batch an example is in changes nothing but
+    rounding, and which examples make a step stays as random as without (grouping whole steps by length would not).
+    """
+
+    def __init__(self, lengths_N: np.ndarray, global_batch_size: int, seed: int) -> None:
+        self._lengths_N, self._size, self._seed = lengths_N, global_batch_size, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Shuffle anew: the same epoch always gives the same order, after a restart too."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._lengths_N)
+
+    def __iter__(self) -> Iterator[int]:
+        shuffled = np.random.default_rng([self._seed, self._epoch]).permutation(len(self))
+        for start in range(0, len(shuffled), self._size):
+            step = shuffled[start : start + self._size]
+            yield from step[np.argsort(-self._lengths_N[step], kind="stable")].tolist()

@@ -1,0 +1,36 @@
+"""The order of training examples: .venv/bin/pytest tests/modeling/test_sampling.py"""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from s2l_ray.modeling.sampling import StepSampler
+
+LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=60).map(np.array)
+
+
+@given(LENGTHS, st.integers(1, 20), st.integers(0, 9))
+def test_an_epoch_is_every_example_once_and_steps_descend_in_length(lengths_N, size, seed):
+    order = list(StepSampler(lengths_N, size, seed))
+    assert sorted(order) == list(range(len(lengths_N)))
+    for start in range(0, len(order), size):
+        step = lengths_N[order[start : start + size]]
+        assert (np.diff(step) <= 0).all()
+
+
+@given(LENGTHS, st.integers(1, 20), st.integers(0, 9))
+def test_a_step_holds_what_plain_shuffling_gives_it(lengths_N, size, seed):
+    # With equal lengths the stable order is the shuffle itself: lengths move examples within a step only.
+    order, plain = list(StepSampler(lengths_N, size, seed)), list(StepSampler(np.ones_like(lengths_N), size, seed))
+    for start in range(0, len(order), size):
+        assert set(order[start : start + size]) == set(plain[start : start + size])
+
+
+def test_epochs_differ_and_each_comes_again():
+    sampler = StepSampler(np.ones(30, dtype=np.int64), 4, seed=1)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    second = list(sampler)
+    sampler.set_epoch(0)
+    assert list(sampler) == first != second
+    assert list(StepSampler(np.ones(30, dtype=np.int64), 4, seed=2)) != first
