@@ -43,7 +43,11 @@ def test_even_sampling_over_three_known_clusters():
     assert [sum(low <= i < high for i in chosen) for low, high in ((0, 90), (90, 98), (98, 100))] == [10, 8, 2]
     assert [(c["size"], c["quota"]) for c in facts["clusters"]] == [(2, 2), (8, 8), (90, 10)]
     assert set(chosen[:2]) == {98, 99}, "the smallest cluster is visited first"
-    assert all(score <= 0 for score in selection["score"].to_pylist())
+    assert selection["quota"].to_pylist() == [2] * 2 + [8] * 8 + [10] * 10
+    centroids = {c["cluster"]: c["centroid"] for c in facts["clusters"]}
+    rows = zip(*(selection[column].to_pylist() for column in ("cluster", "distance", "score")), chosen, strict=True)
+    for cluster, distance, score, row in rows:
+        assert distance == pytest.approx(np.linalg.norm(losses[row] - centroids[cluster]), abs=1e-3) == -score
 
 
 def test_each_source_gets_an_equal_share_when_stratified():
