@@ -76,6 +76,7 @@ def test_training_moves_the_weights(selected, stage_0):
     assert farthest(base, stage_0) > 1e-4
 
 
+@pytest.mark.slow
 def test_a_killed_worker_resumes_from_the_newest_checkpoint_to_the_same_weights(selected):
     recipe, line = selected
     prepare = line.step("prepare").artifact
