@@ -8,6 +8,9 @@ import pyarrow as pa
 import torch
 
 IGNORED = -100
+# What starting one more batch costs beside its tokens, in tokens: a pass's calls take some milliseconds, whatever
+# the batch holds, and a product of few rows runs below the hardware's rate.
+_BATCH_COST = 128
 
 
 @dataclass(frozen=True)
@@ -24,20 +27,28 @@ class Batch:
 
 
 def plan_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[slice]:
-    """Cut consecutive examples into batches of at most `batch_tokens` tokens, padding included.
+    """Cut consecutive examples into batches of at most `batch_tokens` tokens, padding included, at the least cost.
 
-    The examples should come sorted by length. One example longer than the bound is a batch of its own.
-    The result depends on the lengths alone, so whoever scores a shard makes the same batches.
+    The examples should come sorted by length. One example longer than the bound is a batch of its own. The cost of a
+    batch is its tokens, padding included, and `_BATCH_COST` more; the cheapest of all cuts is found by dynamic
+    programming. The result depends on the lengths alone, so whoever scores a shard makes the same batches.
     """
-    batches, start, longest = [], 0, 0
-    for position, length in enumerate(np.asarray(lengths_N).tolist()):
-        longest = max(longest, length)
-        if position > start and longest * (position + 1 - start) > batch_tokens:
-            batches.append(slice(start, position))
-            start, longest = position, length
-    if len(lengths_N):
-        batches.append(slice(start, len(lengths_N)))
-    return batches
+    lengths = np.asarray(lengths_N, dtype=np.int64)
+    cheapest = np.zeros(len(lengths) + 1, dtype=np.int64)  # cost of the first n examples
+    first = np.zeros(len(lengths) + 1, dtype=np.int64)  # where the last batch of the first n examples starts
+    oldest = 0
+    for end in range(1, len(lengths) + 1):
+        tokens = np.maximum.accumulate(lengths[oldest:end][::-1])[::-1] * np.arange(end - oldest, 0, -1)
+        fitting = min(int(np.searchsorted(-tokens, -batch_tokens)), end - 1 - oldest)
+        oldest, tokens = oldest + fitting, tokens[fitting:]
+        costs = cheapest[oldest:end] + tokens
+        best = int(costs.argmin())
+        first[end], cheapest[end] = oldest + best, costs[best] + _BATCH_COST
+    batches, end = [], len(lengths)
+    while end:
+        batches.append(slice(int(first[end]), end))
+        end = int(first[end])
+    return batches[::-1]
 
 
 def padded_tokens(lengths_N: np.ndarray, batch_tokens: int) -> int:

@@ -1,6 +1,6 @@
 """Token-bounded batches, padding and the table behind them: .venv/bin/pytest tests/modeling/test_batching.py"""
 
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 import pyarrow as pa
@@ -28,11 +28,14 @@ def table_of(rows):
         ([], 10, []),
         ([3], 10, [(0, 1)]),
         ([2, 2, 2, 2, 2], 10, [(0, 5)]),  # 5 x 2 = 10 fits exactly
-        ([2, 2, 2, 2, 2, 2], 10, [(0, 5), (5, 6)]),  # 6 x 2 = 12 does not
-        ([1, 1, 3, 4], 9, [(0, 3), (3, 4)]),  # 3 x 3 = 9 fits; 4 x 4 = 16 does not
+        ([2, 2, 2, 2, 2, 2], 10, [(0, 1), (1, 6)]),  # 6 x 2 = 12 does not; all cuts in two cost the same
+        ([1, 1, 3, 4], 9, [(0, 2), (2, 4)]),  # 2 x 1 + 2 x 4 = 10 tokens; 3 x 3 + 4 = 13
         ([11, 11, 12], 10, [(0, 1), (1, 2), (2, 3)]),  # each alone is beyond the bound
-        ([4, 1, 1, 1], 8, [(0, 2), (2, 4)]),  # unsorted: padded to the longest, 2 x 4 = 8
+        ([4, 1, 1, 1], 8, [(0, 1), (1, 4)]),  # unsorted: padded to the longest; 4 + 3 x 1 = 7 tokens
         ([1, 20, 1, 1], 10, [(0, 1), (1, 2), (2, 4)]),
+        # One batch pads by 100 x 4 = 400 tokens; a second costs 128.
+        ([6] * 100 + [10], 10_000, [(0, 100), (100, 101)]),
+        ([6] * 20 + [10], 10_000, [(0, 21)]),  # 20 x 4 = 80 < 128
         ([0, 0, 5], 5, [(0, 2), (2, 3)]),  # 3 x 5 = 15: rows of no tokens are padded too
     ],
 )
@@ -48,9 +51,21 @@ def test_batches_cover_all_rows_once_in_order_and_respect_the_bound(lengths, bat
         size = batch.stop - batch.start
         assert size >= 1
         assert size == 1 or size * max(lengths[batch]) <= batch_tokens
-    # Greedy: the first row of a batch had no room in the one before.
-    for before, after in pairwise(batches):
-        assert (before.stop - before.start + 1) * max(lengths[before.start : after.start + 1]) > batch_tokens
+
+
+def cost(lengths, cuts):
+    return sum(max(lengths[start:stop]) * (stop - start) + 128 for start, stop in pairwise(cuts))
+
+
+@given(st.lists(st.integers(1, 400), min_size=1, max_size=8).map(sorted), st.integers(1, 2000))
+def test_no_other_cut_within_the_bound_is_cheaper(lengths, batch_tokens):
+    inner = range(1, len(lengths))
+    cuts = [(0, *chosen, len(lengths)) for size in range(len(lengths)) for chosen in combinations(inner, size)]
+    allowed = [
+        c for c in cuts if all(b - a == 1 or lengths[b - 1] * (b - a) <= batch_tokens for a, b in pairwise(c))
+    ]
+    found = [0, *(batch.stop for batch in plan_batches(np.array(lengths), batch_tokens))]
+    assert cost(lengths, found) == min(cost(lengths, c) for c in allowed)
 
 
 @given(st.lists(st.integers(1, 60), max_size=40), st.integers(1, 200))
