@@ -107,6 +107,12 @@ class Storage:
         names = (info.base_name for info in self.filesystem.get_file_info(selector))
         return sorted(name for name in names if name and not name.startswith("."))
 
+    def list_sizes(self, relative: str) -> dict[str, int]:
+        """Return the bytes of each complete file directly below a folder, by name."""
+        selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
+        infos = (info for info in self.filesystem.get_file_info(selector) if info.type == pafs.FileType.File)
+        return {info.base_name: info.size for info in infos if not info.base_name.startswith(".")}
+
     @contextlib.contextmanager
     def writing(self, relative: str) -> Iterator[str]:
         """Yield the path to write; the file appears under its name only if the block ends well.

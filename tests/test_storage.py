@@ -184,6 +184,13 @@ def test_names_are_sorted_one_level_deep_and_without_temporaries(storage):
     assert storage.list_names("nowhere") == []
 
 
+def test_sizes_are_those_of_files_directly_below(storage):
+    for name, content in (("runs/b", b"xy"), ("runs/a", b""), ("runs/deep/c", b"x"), ("runs/.hidden", b"x")):
+        storage.write_bytes(name, content)
+    assert storage.list_sizes("runs") == {"a": 0, "b": 2}
+    assert storage.list_sizes("nowhere") == {}
+
+
 def test_exists_delete_and_delete_folder(storage):
     storage.write_bytes("a/b/c", b"x")
     assert [storage.exists(name) for name in ("a", "a/b", "a/b/c", "a/b/c/d", "b")] == [True] * 3 + [False] * 2

@@ -39,9 +39,11 @@ def run_shards(
         A file's rows are not exactly the examples of its shard, in order: a hole must never look like data.
     """
     storage = artifact.storage
-    shards = storage.list_names(examples.file("examples"))
+    sizes = storage.list_sizes(examples.file("examples"))
+    shards = sorted(sizes)
     finished = set(storage.list_names(artifact.file(FOLDER)))
-    todo = [shard for shard in shards if shard not in finished]
+    # The largest first, so that the last worker is not long alone.
+    todo = sorted((shard for shard in shards if shard not in finished), key=lambda shard: (-sizes[shard], shard))
     rows = run_units(name, worker, arguments, todo, resources, actors=True, gpu=True)
     total = 0
     for shard in shards:

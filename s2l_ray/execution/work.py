@@ -110,7 +110,8 @@ def _dataset(
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
     if actors or on_gpu:
-        pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size)
+        # One task at a time: a second one waiting at a busy worker is lost to the idle one beside it.
+        pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1)
         gpus = 1 if on_gpu else None
         return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=gpus, **shape)
     tasks, in_task = TaskPoolStrategy(size), cast(Any, _run_in_task)

@@ -1,0 +1,55 @@
+"""How Ray runs our units: .venv/bin/pytest tests/integration/test_execution.py"""
+
+import os
+import time
+import urllib.request
+from collections import Counter
+
+import pytest
+import ray
+
+from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution.work import run_units
+
+pytestmark = pytest.mark.integration
+
+
+def sleeper():
+    """Return a class of its own, which travels to the workers by value."""
+
+    class Sleeper:
+        def run(self, seconds):
+            time.sleep(seconds)
+            return {"pid": os.getpid(), "num_tokens": 100}
+
+    return Sleeper
+
+
+def test_an_idle_worker_takes_what_waits_while_another_is_busy(ray_cluster):
+    units = [6.0, 0.1, 0.1, 0.1, 0.1]
+    rows = run_units("sleep", sleeper(), {}, units, ResourcesConfig(), actors=True)
+    assert [row["unit"] for row in rows] == [0, 1, 2, 3, 4]
+    by_worker = Counter(row["pid"] for row in rows)
+    assert by_worker[rows[0]["pid"]] == 1  # the busy one got nothing else
+    assert len(by_worker) == 2
+
+
+def metrics():
+    """Return what Prometheus would read on this node."""
+    (node,) = [node for node in ray.nodes() if node["Alive"]]
+    address = f"http://{node['NodeManagerAddress']}:{node['MetricsExportPort']}/metrics"
+    with urllib.request.urlopen(address, timeout=10) as answer:
+        return answer.read().decode()
+
+
+def test_prometheus_reads_units_and_tokens_of_each_stage(ray_cluster):
+    run_units("counted", sleeper(), {}, [0.0, 0.0, 0.0], ResourcesConfig())
+    deadline, found = time.monotonic() + 60, {}
+    while time.monotonic() < deadline and found != {"units": 3.0, "tokens": 300.0}:
+        lines = [line for line in metrics().splitlines() if "s2l_" in line and 'stage="counted"' in line]
+        found = {
+            name: sum(float(line.rsplit(" ", 1)[1]) for line in lines if line.startswith(f"ray_s2l_{name}"))
+            for name in ("units", "tokens")
+        }
+        time.sleep(1)
+    assert found == {"units": 3.0, "tokens": 300.0}, metrics()[:2000]
