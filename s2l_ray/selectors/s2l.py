@@ -76,11 +76,15 @@ def prepare_trajectories(losses_NC: np.ndarray, points_C: np.ndarray, normalise:
 
 
 def _clustered_points(pool: Pool, config: SelectionConfig) -> np.ndarray:
-    """Return which points are clustered on, (C,) bool: all recorded, without point 0 unless asked for."""
     assert pool.losses_NC is not None
-    if pool.fractions_C is None or config.include_initial:
-        return np.ones(pool.losses_NC.shape[1], dtype=bool)
-    return pool.fractions_C > 0
+    return clustered_points(pool.fractions_C, pool.losses_NC.shape[1], config.include_initial)
+
+
+def clustered_points(fractions_C: np.ndarray | None, num_points: int, include_initial: bool) -> np.ndarray:
+    """Return which points are clustered on, (C,) bool: all recorded, without point 0 unless asked for."""
+    if fractions_C is None or include_initial:
+        return np.ones(num_points, dtype=bool)
+    return fractions_C > 0
 
 
 def _sample_clusters(

@@ -1,0 +1,115 @@
+"""What the stages took, what was reused, and what selecting cost against what it saved."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from s2l_ray.progress import clock
+from s2l_ray.report.arms import Arm
+from s2l_ray.report.figures import Section, Table
+from s2l_ray.report.study import Record, Study
+
+_SELECTING = ("proxy", "trajectories", "embed", "probe", "select")
+
+
+def cost_section(study: Study) -> Section:
+    """Return seconds and GPU-seconds of each step, and the balance of selecting."""
+    tables = tuple(_steps_table(study, record) for record in study.records)
+    return Section(tuple(_balance(study)), tables=tables)
+
+
+def selecting_seconds(study: Study, arm: Arm) -> float:
+    """Return the seconds of all that led to an arm's selection, after the tokenising that full data needs too."""
+    fingerprint = arm.fingerprint("select")
+    pending, seen, total = ([] if fingerprint is None else [fingerprint]), set[str](), 0.0
+    while pending:
+        one = pending.pop()
+        manifest = None if one in seen else study.find(arm.storage, one)
+        seen.add(one)
+        if manifest is not None and manifest["stage"] in _SELECTING:
+            total += manifest["wall_s"]
+            pending += manifest["parents"].values()
+    return total
+
+
+def training_seconds(study: Study, arm: Arm) -> float | None:
+    """Return the seconds of an arm's fine-tuning, None where it is not finished."""
+    manifest = study.manifest_of(arm, "finetune")
+    return None if manifest is None else float(manifest["wall_s"])
+
+
+def gpu_seconds(manifest: Mapping[str, Any], recipe: Mapping[str, Any]) -> float | None:
+    """Return GPU-seconds: what a stage held of GPUs, times the seconds; None where that was not recorded.
+
+    A training holds one GPU for each of its workers. Scoring processes hold one each while they score; how many there
+    were is known from their summed seconds, which only the trajectories and probes record.
+    """
+    resources = manifest.get("resources", recipe["resources"])
+    stage = manifest["stage"]
+    if not resources["use_gpu"] or stage in ("prepare", "select"):
+        return 0.0
+    if stage in ("proxy", "finetune"):
+        return float(manifest["wall_s"] * resources["num_workers"])
+    return float(manifest["model_s"]) if "model_s" in manifest else None
+
+
+def _steps_table(study: Study, record: Record) -> Table:
+    rows, recipe = [], record.content["recipe"]
+    seconds = gpus = reused_s = 0.0
+    for step in record.steps:
+        manifest = study.manifest(record.storage, step["stage"], step["fingerprint"])
+        if manifest is None:
+            rows.append((_label(record, step), step["stage"], "–", "–", "not finished"))
+            continue
+        is_reused = manifest["started"] < record.content["started"]
+        held = gpu_seconds(manifest, recipe)
+        seconds, gpus = seconds + manifest["wall_s"], gpus + (held or 0)
+        reused_s += manifest["wall_s"] if is_reused else 0
+        rows.append((_label(record, step), step["stage"], f"{manifest['wall_s']:,.1f}",
+                     "not recorded" if held is None else f"{held:,.1f}", "reused" if is_reused else "made here"))
+    rows.append(("all", "", f"{seconds:,.1f}", f"{gpus:,.1f}", f"{reused_s:,.1f} s reused"))
+    return Table(
+        f"{'Sweep' if record.is_sweep else 'Run'} {record.name}: seconds of each step when it was first made",
+        ("step", "stage", "seconds", "GPU-seconds", "in this run"), tuple(rows), frozenset({0, 1, 4}),
+    )
+
+
+def _label(record: Record, step: Mapping[str, str]) -> str:
+    """Return a step's name; in a sweep with the first trial that it is of, since names recur."""
+    for trial in record.content.get("trials", []):
+        if step["stage"] in ("select", "finetune", "evaluate") and step in trial["steps"]:
+            return f"{step['label']} ({trial['trial']})"
+    return step["label"]
+
+
+def _balance(study: Study) -> list[str]:
+    """Say what selecting cost, and what training on the selection took against training on all."""
+    primary = study.primary
+    if primary is None:
+        return ["What selecting cost is not known: no selection is finished."]
+    name, select_s = study.point_of(primary).label, selecting_seconds(study, primary)
+    first = (f"Selecting {study.rows(primary):,} rows with {name} cost {clock(select_s)} "
+             f"({select_s:,.1f} s: all that the selection needs beyond tokenising).")
+    ours = training_seconds(study, primary)
+    full = next((arm for arm in study.arms if arm.selector == "full" and arm.seed == primary.seed), None)
+    theirs = None if full is None else training_seconds(study, full)
+    if ours is None or full is None or theirs is None:
+        return [first, "What it saved is not known: that needs finished fine-tunings on the selection and on full "
+                       "data (selection.controls=[full]) under one seed."]
+    saved = theirs - ours
+    second = f"Fine-tuning took {ours:,.1f} s on the selection and {theirs:,.1f} s on full data"
+    if saved <= 0:
+        why = _same_steps(study, primary, full)
+        return [first, f"{second}: no time was saved.{why}"]
+    times = select_s / saved
+    worth = ("which pays for selecting in this one training." if times <= 1 else
+             f"so the selection pays for itself after {times:,.1f} such trainings.")
+    return [first, f"{second}: {clock(saved)} less, {worth}{_same_steps(study, primary, full)}"]
+
+
+def _same_steps(study: Study, ours: Arm, full: Arm) -> str:
+    """Say that equal steps cost equal time, where the recipe asks for them."""
+    steps = [(study.manifest_of(arm, "finetune") or {}).get("total_steps") for arm in (ours, full)]
+    if steps[0] is None or steps[0] != steps[1]:
+        return ""
+    return (f" Both were trained for {steps[0]:,} steps (target.max_steps), so their seconds differ by chance alone; "
+            "with target.epochs a smaller selection takes fewer steps.")

@@ -1,0 +1,179 @@
+"""What a report is about: the records of its runs, their arms, the pool and the metric they are compared by."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from s2l_ray.errors import InputError
+from s2l_ray.report.arms import Arm, Point, arms_of_run, arms_of_sweep, points_of
+from s2l_ray.status import split_run
+from s2l_ray.storage import Storage
+
+PAIRED_METRICS = ("exact_match", "rouge_l", "loss")
+"""Metrics that the predictions hold for every example; bleu is of the corpus alone."""
+LOWER_IS_BETTER = ("loss",)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What the arms are compared by."""
+
+    task: str
+    name: str
+    lower_is_better: bool
+
+    @property
+    def title(self) -> str:
+        """Return its name for people."""
+        return f"{self.name.replace('_', ' ')} on {self.task}"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One run's or sweep's own account of what it consists of."""
+
+    storage: Storage
+    content: Mapping[str, Any]
+
+    @property
+    def name(self) -> str:
+        """Return the run's name."""
+        return str(self.content["name"])
+
+    @property
+    def is_sweep(self) -> bool:
+        """Tell whether it is a sweep's."""
+        return "trials" in self.content
+
+    @property
+    def steps(self) -> list[Mapping[str, str]]:
+        """Return all steps, each once."""
+        listed = [*self.content.get("shared", []), *self.content.get("steps", [])]
+        listed += [step for trial in self.content.get("trials", []) for step in trial["steps"]]
+        return list({(step["stage"], step["fingerprint"]): step for step in listed}.values())
+
+
+@dataclass(frozen=True)
+class Study:
+    """Runs and sweeps of one prepared pool."""
+
+    records: tuple[Record, ...]
+    arms: tuple[Arm, ...]
+    points: tuple[Point, ...]
+    metric: Metric | None
+    _manifests: dict[tuple[str, str, str], dict[str, Any] | None] = field(default_factory=dict, repr=False)
+
+    @property
+    def recipe(self) -> Mapping[str, Any]:
+        """Return the first record's recipe."""
+        return self.records[0].content["recipe"]
+
+    @property
+    def selector(self) -> str:
+        """Return the selector that the study is about."""
+        return str(self.recipe["selection"]["selector"])
+
+    def manifest(self, storage: Storage, stage: str, fingerprint: str | None) -> dict[str, Any] | None:
+        """Return an artifact's manifest, or None where it is not finished."""
+        if fingerprint is None:
+            return None
+        key = (storage.uri, stage, fingerprint)
+        if key not in self._manifests:
+            file = f"{stage}/{fingerprint}/manifest.json"
+            self._manifests[key] = storage.read_json(file) if storage.exists(file) else None
+        return self._manifests[key]
+
+    def manifest_of(self, arm: Arm, stage: str) -> dict[str, Any] | None:
+        """Return the manifest of an arm's select, finetune or evaluate step, or None where it is not finished."""
+        return self.manifest(arm.storage, stage, arm.fingerprint(stage))
+
+    def find(self, storage: Storage, fingerprint: str) -> dict[str, Any] | None:
+        """Return the manifest of a step of any stage by its fingerprint alone."""
+        stages = [step["stage"] for record in self.records for step in record.steps
+                  if step["fingerprint"] == fingerprint]
+        return self.manifest(storage, stages[0], fingerprint) if stages else None
+
+    @property
+    def primary(self) -> Arm | None:
+        """Return the arm whose clusters and rows are shown: finished down to its selection.
+
+        Of the study's selector at the recipe's own budget and number of clusters; without that, its largest budget;
+        of equal ones the lowest seed.
+        """
+        wanted = self.recipe["selection"]
+        chosen = [arm for arm in self.arms if self.manifest_of(arm, "select") is not None]
+        own = [arm for arm in chosen if arm.selector == self.selector] or chosen
+
+        def order(arm: Arm) -> tuple:
+            clusters = arm.settings.get("selection.num_clusters")
+            return (arm.budget != wanted["budget"], clusters != wanted["num_clusters"], -self.rows(arm), arm.seed)
+
+        return min(own, key=order, default=None)
+
+    def rows(self, arm: Arm) -> int:
+        """Return how many rows an arm's selection has, 0 where there is none yet."""
+        manifest = self.manifest_of(arm, "select")
+        return 0 if manifest is None else int(manifest["rows"]["selected"])
+
+    def share(self, arm: Arm) -> float | None:
+        """Return the share of the candidates that an arm's selection has, None where there is none yet."""
+        manifest = self.manifest_of(arm, "select")
+        return None if manifest is None else manifest["rows"]["selected"] / manifest["rows"]["candidates"]
+
+    def point_of(self, arm: Arm) -> Point:
+        """Return the point that an arm belongs to."""
+        return next(point for point in self.points if arm in point.arms)
+
+
+def read_study(runs: Sequence[str], storage: str) -> Study:
+    """Return the study of these runs and sweeps, given as folders or names.
+
+    Raises
+    ------
+    InputError
+        There is no such run, or two of them are about different pools.
+    """
+    records = [_read_record(*split_run(run, storage)) for run in dict.fromkeys(runs)]
+    _refuse_other_pools(records)
+    arms = [arm for record in records for arm in
+            (arms_of_sweep if record.is_sweep else arms_of_run)(record.storage, record.content)]
+    metric = next((found for record in records if (found := _metric(record.content)) is not None), None)
+    points = points_of(arms)
+    return Study(tuple(records), tuple(arm for point in points for arm in point.arms), tuple(points), metric)
+
+
+def _read_record(storage: Storage, name: str) -> Record:
+    for file in ("sweep.json", "run.json"):
+        if storage.exists(f"runs/{name}/{file}"):
+            return Record(storage, storage.read_json(f"runs/{name}/{file}"))
+    known = ", ".join(storage.list_names("runs")) or "none"
+    raise InputError(f"storage {storage.uri!r} has no run or sweep {name!r}; runs there: {known}")
+
+
+def _refuse_other_pools(records: Sequence[Record]) -> None:
+    def pools(record: Record) -> set[str]:
+        return {step["fingerprint"] for step in record.steps if step["label"] == "prepare"}
+
+    first = records[0]
+    for other in records[1:]:
+        if not pools(first) & pools(other):
+            raise InputError(
+                f"{first.name!r} and {other.name!r} are about different pools (prepare {_named(pools(first))} and "
+                f"{_named(pools(other))}): make a report of each"
+            )
+
+
+def _named(pools: set[str]) -> str:
+    return " or ".join(sorted(pools)) or "none"
+
+
+def _metric(record: Mapping[str, Any]) -> Metric | None:
+    """Return a sweep's metric, or a run's first one that the predictions hold for every example."""
+    if "metric" in record:
+        task, _, name = record["metric"].rpartition(".")
+        return Metric(task, name, record["mode"] == "min")
+    for task in record["recipe"]["evaluation"]["tasks"]:
+        for name in task["metrics"]:
+            if name in PAIRED_METRICS:
+                return Metric(task["name"], name, name in LOWER_IS_BETTER)
+    return None
