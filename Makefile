@@ -22,7 +22,7 @@ quickstart: install  ## see the whole line at work: some minutes on 2 cores, not
 test: install  ## run the tests, real Ray included
 	$(RUN)/python -m pytest -q -m 'not slow'
 
-test-slow: install  ## the tests that interrupt a run or need a server of their own
+test-slow: install  ## the tests that take minutes each: sweeps, interrupted runs
 	$(RUN)/python -m pytest -q -m slow
 
 lint: install  ## style and types

@@ -3,25 +3,20 @@
 Exit codes: 0, 1 for a failure, 2 for bad input, 130 when stopped with Ctrl-C.
 """
 
-import contextlib
-import json
-import logging
 import os
 import shlex
 import sys
-import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
+from s2l_ray.answering import answering, print_json, print_tables, quiet
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
 from s2l_ray.progress import clock, counts, note
-from s2l_ray.recipes import load_recipe, parse_selection, shipped_recipes
+from s2l_ray.recipes import parse_selection, shipped_recipes
 
 app = typer.Typer(
     help="Choose the part of an instruction data set worth fine-tuning on (S2L), and fine-tune on it, on Ray.",
@@ -36,56 +31,11 @@ Overrides = Annotated[
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 
 
-@contextlib.contextmanager
-def _answering(debug: bool) -> Iterator[None]:
-    """Turn errors into one message and an exit code."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        note("stopped. Finished work is kept: run the same command again to go on.")
-        raise typer.Exit(130) from None
-    except Exception as error:
-        if debug:
-            traceback.print_exc()
-        cause = _input_error(error)
-        if cause is not None:
-            note(f"error: {cause}")
-            raise typer.Exit(2) from None
-        note(f"failed: {type(error).__name__}: {_last_line(error)}")
-        if not debug:
-            note("Run again with --debug for the traceback; finished work is kept and will be reused.")
-        raise typer.Exit(1) from None
+def _load(source: str, overrides: Overrides) -> Recipe:
+    """Load a recipe; the quickstart's data is made on the way."""
+    from s2l_ray.quickstart.setting import load_filled
 
-
-def _input_error(error: BaseException | None) -> InputError | None:
-    """Return the user's mistake behind an error, also where Ray wrapped it on its way from a worker."""
-    seen: set[int] = set()
-    while error is not None and id(error) not in seen:
-        seen.add(id(error))
-        if isinstance(error, InputError):
-            return InputError(_last_line(error))
-        inner = getattr(error, "cause", None)
-        error = inner if isinstance(inner, BaseException) else error.__cause__
-    return None
-
-
-def _last_line(error: BaseException) -> str:
-    """Return an error's message without the worker's traceback that Ray puts before it."""
-    text = str(error).strip()
-    if "Traceback (most recent call last)" not in text and "ray::" not in text:
-        return text
-    lines = [line for line in text.splitlines() if line and not line.startswith((" ", "Traceback"))]
-    return lines[-1].partition(": ")[2] or lines[-1] if lines else text
-
-
-def _print_json(content: Any) -> None:
-    print(json.dumps(content, sort_keys=True), flush=True)
-
-
-def _print_tables(tables: list[Table]) -> None:
-    console = Console(width=None if sys.stdout.isatty() else 140)
-    for table in tables:
-        console.print(table)
+    return load_filled(source, overrides or [])
 
 
 def _run(recipe: Recipe, until: str, *, export: Path | None = None) -> None:
@@ -93,44 +43,32 @@ def _run(recipe: Recipe, until: str, *, export: Path | None = None) -> None:
     from s2l_ray.pipeline import plan_line, run_line
     from s2l_ray.results import collect_results, tables_of
 
-    _quiet()
+    quiet()
     line = plan_line(recipe, until)
     accounts = run_line(line, shlex.join(["s2l", *sys.argv[1:]]))
     results = collect_results(line, accounts)
     line.storage.write_json(f"{line.folder}/results.json", results)
-    _print_tables(tables_of(results))
+    print_tables(tables_of(results))
     if export is not None:
         from s2l_ray.stages.trajectories import export_trajectories
 
         results["export"] = export_trajectories(line.step("trajectories").artifact, export)
         note(f"{results['export']['rows']:,} trajectories: {export}")
     note(f"run folder: {line.storage.uri_of(line.folder)}")
-    _print_json(results)
-
-
-def _quiet() -> None:
-    """Keep libraries from talking over the progress; warnings that matter come as errors or in our own words."""
-    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
-    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
-    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name in ("ray", "ray.data", "ray.train"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    print_json(results)
 
 
 @app.command()
 def run(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
     """Run a recipe from data to metrics; what is finished is reused."""
-    with _answering(debug):
-        _run(load_recipe(recipe, overrides or []), "evaluate")
+    with answering(debug):
+        _run(_load(recipe, overrides), "evaluate")
 
 
 def _stage_command(stage: str, summary: str) -> None:
     def command(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
-        with _answering(debug):
-            _run(load_recipe(recipe, overrides or []), stage)
+        with answering(debug):
+            _run(_load(recipe, overrides), stage)
 
     app.command(stage, help=f"Run a recipe up to `{stage}`: {summary}")(command)
 
@@ -149,10 +87,10 @@ def trajectories(
     debug: Debug = False,
 ) -> None:
     """Run a recipe up to `trajectories`: every example's loss at every point."""
-    with _answering(debug):
+    with answering(debug):
         if export is not None:
             _check_export(export)
-        _run(load_recipe(recipe, overrides or []), "trajectories", export=export)
+        _run(_load(recipe, overrides), "trajectories", export=export)
 
 
 def _check_export(file: Path) -> None:
@@ -187,14 +125,14 @@ def select(
     debug: Debug = False,
 ) -> None:
     """Run a recipe up to `select`, or select from anybody's trajectories table (no model, no Ray)."""
-    with _answering(debug):
+    with answering(debug):
         settings = [text for text in (recipe, *(overrides or [])) if text]
         if trajectories is None:
             if recipe is None:
                 raise InputError("give a recipe, or --trajectories FILE.parquet")
             if drop_non_finite or kind != "nats":
                 raise InputError("--kind and --drop-non-finite say how to read --trajectories FILE.parquet: give it")
-            _run(load_recipe(recipe, overrides or []), "select")
+            _run(_load(recipe, overrides), "select")
             return
         from s2l_ray.stages.select import select_from_file
 
@@ -206,7 +144,7 @@ def select(
         if found["num_dropped"]:
             note(f"{found['num_dropped']:,} rows without finite losses left out: {output / 'quarantine.parquet'}")
         note(f"{found['budget']:,} of {found['num_candidates']:,} examples chosen by {found['selector']}: {output}")
-        _print_json({**found, "output": str(output)})
+        print_json({**found, "output": str(output)})
 
 
 _stage_command("finetune", "the target on the selection and its controls.")
@@ -222,22 +160,37 @@ def compare(
     debug: Debug = False,
 ) -> None:
     """Compare selections of one pool: what they share, against chance, and what each is made of."""
-    with _answering(debug):
+    with answering(debug):
         from s2l_ray.comparison import compare_selections
         from s2l_ray.comparison_tables import tables_of
 
         found = compare_selections(selections, pool)
-        _print_tables(tables_of(found))
-        _print_json(found)
+        print_tables(tables_of(found))
+        print_json(found)
 
 
 @app.command()
 def quickstart(overrides: Overrides = None, debug: Debug = False) -> None:
     """See the whole line at work in some minutes on 2 cores: nothing is downloaded."""
-    with _answering(debug):
-        from s2l_ray.quickstart.setting import quickstart_recipe
+    with answering(debug):
+        _run(_load("quickstart", overrides), "evaluate")
 
-        _run(quickstart_recipe(overrides or []), "evaluate")
+
+@app.command()
+def sweep(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
+    """Try selectors, budgets and seeds side by side (the recipe's `sweep`); what they share is computed once."""
+    with answering(debug):
+        from s2l_ray.sweep.run import run_sweep
+        from s2l_ray.sweep.summary import results_of, tables_of
+
+        quiet()
+        found = run_sweep(_load(recipe, overrides), shlex.join(["s2l", *sys.argv[1:]]))
+        print_tables(tables_of(found))
+        note(f"trials: {found.storage.uri_of(found.folder)}/trials.parquet")
+        print_json(results_of(found))
+        if found.errors:
+            note(f"failed: {len(found.errors)} of {len(found.trials)} trials, listed above; run again to try again")
+            raise typer.Exit(1)
 
 
 @app.command()
@@ -247,7 +200,7 @@ def status(
     debug: Debug = False,
 ) -> None:
     """Print the steps of a run, their state, rows and wall time, and what is left."""
-    with _answering(debug):
+    with answering(debug):
         from s2l_ray.status import split_run, status_of
 
         found = status_of(*split_run(run, storage))
@@ -256,31 +209,31 @@ def status(
             seconds = clock(step["wall_s"]) if "wall_s" in step else ""
             print(f"{step['label']:<28} {step['state']:<11} {seconds:>10}  {rows}")
         print(f"left: {', '.join(found['left']) or 'nothing'}")
-        _print_json(found)
+        print_json(found)
 
 
 @app.command()
 def selectors(debug: Debug = False) -> None:
     """List the selectors and what each needs."""
-    with _answering(debug):
+    with answering(debug):
         from s2l_ray.selectors import SELECTORS
 
         found = {name: sorted(selector.requires) for name, selector in SELECTORS.items()}
         for name, needs in found.items():
             first = (SELECTORS[name].__doc__ or "").strip().splitlines()[0]
             print(f"{name:<28} {', '.join(needs) or '-':<26} {first}")
-        _print_json(found)
+        print_json(found)
 
 
 @app.command()
 def recipes(debug: Debug = False) -> None:
     """List the shipped recipes."""
-    with _answering(debug):
+    with answering(debug):
         found = shipped_recipes()
         for name, path in found.items():
             first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
             print(f"{name:<22} {first}")
-        _print_json({name: str(path) for name, path in found.items()})
+        print_json({name: str(path) for name, path in found.items()})
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

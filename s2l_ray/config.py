@@ -6,6 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from s2l_ray.section import WHERE, Count, Fraction, Section
 from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.sweep_config import SweepConfig
 from s2l_ray.training_config import ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig
 
 Format = Literal["auto", "alpaca", "prompt_completion", "messages", "sharegpt"]
@@ -174,6 +175,8 @@ class Recipe(Section):
     """The target model and its fine-tuning."""
     evaluation: EvaluationConfig = EvaluationConfig()
     """Held-out tasks."""
+    sweep: SweepConfig = SweepConfig()
+    """What `s2l sweep` varies."""
     resources: ResourcesConfig = ResourcesConfig()
     """Workers and hardware."""
 

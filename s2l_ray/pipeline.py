@@ -2,15 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
+import ray
 
 from s2l_ray.artifacts import Artifact, git_commit
-from s2l_ray.config import DataConfig, Recipe, TaskConfig
+from s2l_ray.config import DataConfig, Recipe, ResourcesConfig, TaskConfig
 from s2l_ray.execution.cluster import ray_session
 from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
@@ -232,13 +233,14 @@ def _selection_steps(recipe: Recipe, inputs: SelectInputs, tasks: list[Task]) ->
 
 def _steps_of(recipe: Recipe, config: SelectionConfig, inputs: SelectInputs, tasks: list[Task]) -> list[Step]:
     seed = recipe.seed if config.seed is None else config.seed
+    target_seed = recipe.seed if recipe.target.seed is None else recipe.target.seed
     name, target_pool = config.selector, inputs.target_examples
     select = select_artifact(config, seed, inputs)
-    finetune = finetune_artifact(recipe.target, recipe.seed, select, target_pool)
+    finetune = finetune_artifact(recipe.target, target_seed, select, target_pool)
     steps = [
         Step(f"select {name}", select, lambda: run_select(select, config, seed, inputs)),
         Step(f"finetune {name}", finetune, lambda: run_finetune(
-            finetune, recipe.target, recipe.seed, select, target_pool, recipe.resources, name)),
+            finetune, recipe.target, target_seed, select, target_pool, recipe.resources, name)),
     ]
     if tasks:
         evaluate = evaluate_artifact(finetune, tasks, recipe.seed)
@@ -248,19 +250,25 @@ def _steps_of(recipe: Recipe, config: SelectionConfig, inputs: SelectInputs, tas
 
 
 def run_line(line: Line, command: str) -> list[dict[str, Any]]:
+    """Record the run, run what of it is not finished yet, and return each step's account."""
+    record_run(line, command)
+    return run_steps(line.steps, line.recipe.resources, line.storage)
+
+
+def run_steps(steps: Sequence[Step], resources: ResourcesConfig, storage: Storage) -> list[dict[str, Any]]:
     """Run what is not finished yet, in order, and return each step's account: label, manifest, reused, seconds.
 
-    Ray starts with the first step that has work to do, so a finished line answers at once.
+    Ray starts with the first step that has work to do, so finished steps answer at once.
     """
-    record_run(line, command)
     accounts = []
     with contextlib.ExitStack() as stack:
         connected = False
-        for step in line.steps:
+        for step in steps:
             started, reused = time.time(), step.artifact.is_finished
             if not reused and not connected:
-                note("starting Ray ...")
-                stack.enter_context(ray_session(line.recipe.resources, line.storage))
+                if not ray.is_initialized():
+                    note("starting Ray ...")
+                stack.enter_context(ray_session(resources, storage))
                 connected = True
             manifest = step.artifact.manifest() if reused else step.run()
             seconds = time.time() - started

@@ -88,6 +88,8 @@ class ProxyConfig(TrainingConfig):
 class TargetConfig(TrainingConfig):
     """The model you want in the end, fine-tuned with DeepSpeed on the selection."""
 
+    seed: Annotated[int, Field(ge=0)] | None = None
+    """Seed of the order of examples and of fresh weights; null takes the recipe's seed."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     """DeepSpeed ZeRO stage: what is sharded over workers (0 nothing, 1 optimizer, 2 gradients, 3 weights)."""
     offload_optimizer: Annotated[bool, WHERE] = False

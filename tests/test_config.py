@@ -20,10 +20,11 @@ from s2l_ray.config import (
     TaskConfig,
 )
 from s2l_ray.section import WHERE, Section
+from s2l_ray.sweep_config import Draw, SweepConfig
 from s2l_ray.training_config import ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig
 
 SECTIONS = (Recipe, DataConfig, ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig, ProbeConfig,
-            SelectionConfig, TaskConfig, EvaluationConfig, ResourcesConfig)
+            SelectionConfig, TaskConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
@@ -38,6 +39,8 @@ WHERE_FIELDS = {
     SelectionConfig: {"scores"},  # select hashes the file itself
     TaskConfig: {"path"},
     EvaluationConfig: {"batch_size"},
+    SweepConfig: {"max_concurrent_trials", "tracking"},
+    Draw: set(),
     ResourcesConfig: set(ResourcesConfig.model_fields),
 }
 

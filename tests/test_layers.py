@@ -34,12 +34,14 @@ RULES = {
     "hub": Rule(0.1),
     "selection_config": Rule(0.05),
     "training_config": Rule(0.05),
+    "sweep_config": Rule(0.05),
     "config": Rule(0.1),
     "tables": Rule(0.1),
     "storage": Rule(0.2),
     "artifacts": Rule(0.3),
     "parts": Rule(0.3),
     "status": Rule(0.3),
+    "answering": Rule(0.3),
     "recipes": Rule(0.3),
     # L1: the foundation alone below them.
     "bring": Rule(1),
@@ -59,6 +61,7 @@ RULES = {
     # L5: results read what a pipeline's line made.
     "pipeline": Rule(5.0, EVERYTHING_BELOW, torch=True, ray=True),
     "results": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
+    "sweep": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
     # L6
     "cli": Rule(6, EVERYTHING_BELOW, torch=True, ray=True),
 }

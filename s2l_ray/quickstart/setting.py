@@ -1,6 +1,7 @@
-"""The quickstart's recipe, with its data written and its models in place."""
+"""Recipes about the quickstart's word problems: their data is written and their models are in place."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
@@ -10,17 +11,21 @@ from s2l_ray.recipes import load_recipe
 from s2l_ray.storage import resolve_local
 
 NUM_POOL, NUM_HELD_OUT = 12_000, 480
+MADE_HERE = "made-by-s2l-quickstart"
+"""What a recipe gives as data.path to be about the word problems."""
 
 
-def quickstart_recipe(overrides: Sequence[str]) -> Recipe:
-    """Write the word problems (the recipe's seed decides which) and return the recipe that uses them.
+def load_filled(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
+    """Load a recipe; if it is about the word problems, write them (the recipe's seed decides which) and fill them in.
 
     Raises
     ------
     InputError
-        The storage is not a local folder, or an override is wrong.
+        The recipe is wrong, or it is about the word problems and the storage is not a local folder.
     """
-    recipe = load_recipe("quickstart", overrides)
+    recipe = load_recipe(source, overrides)
+    if recipe.data.path != MADE_HERE:
+        return recipe
     folder = resolve_local(recipe.storage)
     if folder is None:
         raise InputError(f"storage={recipe.storage!r}: the quickstart writes its data to a local folder; give one")
@@ -33,4 +38,4 @@ def quickstart_recipe(overrides: Sequence[str]) -> Recipe:
         f"target.model.path={ASSETS / 'target_base'}",
         f"evaluation.tasks.0.path={data / 'held_out.jsonl'}",
     ]
-    return load_recipe("quickstart", [*places, *overrides])
+    return load_recipe(source, [*places, *overrides])

@@ -13,12 +13,10 @@ from s2l_ray.training_config import TargetConfig
 
 
 def finetune_artifact(config: TargetConfig, seed: int, selection: Artifact, examples: Artifact) -> Artifact:
-    """Name a fine-tuned target: the model, how it is trained, and on which rows."""
-    identity = {
-        "training": {**config.identity(), "model": model_identity(config.model)},
-        **tokenizer_identity(config.model),
-        "seed": seed,
-    }
+    """Name a fine-tuned target: the model, how it is trained, and on which rows; `seed` is the one it comes to."""
+    training = {**config.identity(), "model": model_identity(config.model)}
+    del training["seed"]  # null, where it is the recipe's
+    identity = {"training": training, **tokenizer_identity(config.model), "seed": seed}
     parents = {"selection": selection.fingerprint, "examples": examples.fingerprint}
     return Artifact(selection.storage, "finetune", identity, parents)
 

@@ -1,0 +1,153 @@
+"""The sweep: what all trials share once, then the trials by Ray Tune; finished trials are not run again."""
+
+import os
+import time
+from collections.abc import Sequence
+
+import ray
+from ray import tune
+from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
+
+from s2l_ray.artifacts import git_commit
+from s2l_ray.config import Recipe, ResourcesConfig
+from s2l_ray.errors import InputError
+from s2l_ray.execution.cluster import ray_session
+from s2l_ray.pipeline import STAGES, Line, Step, plan_line, run_steps
+from s2l_ray.progress import note
+from s2l_ray.sweep.record import Sweep
+from s2l_ray.sweep.space import Trial, plan_trials
+from s2l_ray.sweep.tracking import Narrator, callbacks_of, check_tracking
+from s2l_ray.sweep.trial import ERROR, SETTINGS, VALUE, run_trial
+
+# A trial's own process does nothing but wait for the stages it starts. Tune reserves one CPU for it by default, which
+# the training workers then lack for ever; a little memory is a request that never stands in their way.
+_TRIAL = {"memory": 100.0 * 1024 * 1024}
+
+
+def run_sweep(recipe: Recipe, command: str) -> Sweep:
+    """Run the trials of a recipe and return what came of each; `runs/<name>/sweep.json` follows all the while.
+
+    Raises
+    ------
+    InputError
+        The space, a trial's recipe, the metric or the tracker is wrong, or training workers have no room.
+    """
+    started = time.time()
+    check_tracking(recipe)
+    trials = plan_trials(recipe)
+    lines = {trial.name: plan_line(trial.recipe) for trial in trials}
+    sweep = Sweep(recipe, trials, lines, *metric_of(recipe), shared=shared_steps(list(lines.values())), command=command,
+                  commit=git_commit(), started=started, reused={name for name in lines if is_finished(lines[name])})
+    sweep.write()
+    left = [trial for trial in trials if trial.name not in sweep.reused]
+    kept = f", {len(sweep.reused)} of them finished before" if sweep.reused else ""
+    note(f"sweep: {len(trials)} trials, {sum(trial.is_control for trial in trials)} of them controls{kept}")
+    if left or any(not step.artifact.is_finished for step in sweep.shared):
+        note("starting Ray ...")
+        with ray_session(recipe.resources, sweep.storage):
+            run_steps(sweep.shared, recipe.resources, sweep.storage)
+            if left:
+                _tune(sweep, {trial.name for trial in left})
+    sweep.wall_s = time.time() - started
+    sweep.write()
+    sweep.storage.write_table(f"{sweep.folder}/trials.parquet", sweep.table())
+    return sweep
+
+
+def is_finished(line: Line) -> bool:
+    """Tell whether every step of a line is there."""
+    return all(step.artifact.is_finished for step in line.steps)
+
+
+def shared_steps(lines: Sequence[Line]) -> list[Step]:
+    """Return the steps above the selection of all lines, and the untouched target's evaluation, each once."""
+    above = STAGES[: STAGES.index("select")]
+    steps = [step for line in lines for step in line.steps if step.artifact.stage in above]
+    steps += [step for line in lines for step in line.steps if step.label == "evaluate base"]
+    return list({step.artifact.fingerprint: step for step in steps}.values())
+
+
+def metric_of(recipe: Recipe) -> tuple[str, str]:
+    """Return what decides between trials, as TASK.METRIC, and max or min.
+
+    Raises
+    ------
+    InputError
+        No task measures it, or it has no value for each example, so that no interval can be given.
+    """
+    measured = [f"{task.name}.{metric}" for task in recipe.evaluation.tasks for metric in task.metrics]
+    usable = [name for name in measured if not name.endswith(".bleu")]
+    metric = recipe.sweep.metric or (usable[0] if usable else "")
+    if metric not in usable:
+        raise InputError(f"sweep.metric={metric!r} must be one of {usable}: evaluation.tasks measure these by example")
+    return metric, recipe.sweep.mode or ("min" if metric.endswith(".loss") else "max")
+
+
+def _tune(sweep: Sweep, left: set[str]) -> None:
+    """Run the trials that are left."""
+    recipe, storage = sweep.recipe, sweep.storage
+    points = _points(sweep.trials, left, in_turn=recipe.sweep.scheduler == "asha")
+    room = trials_at_a_time(recipe.resources, recipe.sweep.max_concurrent_trials)
+    narrator = Narrator(sweep.metric, sweep.mode, len(sweep.trials), len(sweep.reused), _why(room, recipe.resources),
+                        sweep.write)
+    # Ctrl-C reaches us as in any run; Tune would finish its round first. What is logged is said in tracking.
+    os.environ.update(TUNE_DISABLE_SIGINT_HANDLER="1", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")
+    settings = [{"trial": name, **of_point[0].overrides} for name, of_point in points.items()]
+    function = tune.with_parameters(run_trial, points=points, metric=sweep.metric, mode=sweep.mode)
+    results = tune.Tuner(
+        tune.with_resources(function, _TRIAL),
+        param_space={SETTINGS: tune.grid_search(settings)},
+        tune_config=tune.TuneConfig(
+            scheduler=_scheduler(recipe, sweep.mode), max_concurrent_trials=room, metric=VALUE, mode=sweep.mode,
+            trial_dirname_creator=lambda trial: f"{trial.config[SETTINGS]['trial']}-{trial.trial_id}",
+        ),
+        run_config=tune.RunConfig(
+            name="tune", storage_path=storage.path(sweep.folder), storage_filesystem=storage.filesystem, verbose=0,
+            callbacks=callbacks_of(recipe, narrator),
+            failure_config=tune.FailureConfig(max_failures=recipe.resources.max_failures),
+        ),
+    ).fit()
+    for number in range(len(results)):
+        result = results[number]
+        name = (result.config or {})[SETTINGS]["trial"]
+        error = (result.metrics or {}).get(ERROR) or (str(result.error) if result.error else None)
+        if error:
+            sweep.fail([trial.name for trial in points[name]], error)
+
+
+def _points(trials: list[Trial], left: set[str], *, in_turn: bool) -> dict[str, list[Trial]]:
+    """Return what Tune runs at once: each trial alone, or a point's seeds one after another, finished ones too."""
+    points: dict[str, list[Trial]] = {}
+    for trial in trials:
+        points.setdefault(trial.point if in_turn else trial.name, []).append(trial)
+    return {name: of_point for name, of_point in points.items() if left & {trial.name for trial in of_point}}
+
+
+def _scheduler(recipe: Recipe, mode: str) -> TrialScheduler:
+    """Return what stops trials early: nothing, or successive halving over the seeds of a point.
+
+    Losses on a subset say nothing about another subset's, so a fine-tuning is never judged halfway; a point is, after
+    each of its seeds, by the metric that counts.
+    """
+    if recipe.sweep.scheduler == "none":
+        return FIFOScheduler()
+    seeds = len(recipe.sweep.seeds)
+    return ASHAScheduler(time_attr="seeds", max_t=seeds, grace_period=1, reduction_factor=2)
+
+
+def trials_at_a_time(resources: ResourcesConfig, asked: int | None) -> int:
+    """Return how many trials' training workers the cluster has room for, and at most what is asked for.
+
+    A cluster that grows starts with what it has; one trial at least, so that it is asked to grow.
+    """
+    have = ray.cluster_resources()
+    fit = int(have.get("CPU", 0) // (resources.num_workers * resources.cpus_per_worker))
+    if resources.use_gpu:
+        fit = min(fit, int(have.get("GPU", 0) // resources.num_workers))
+    return max(1, min(fit, asked or fit))
+
+
+def _why(room: int, resources: ResourcesConfig) -> str:
+    cpus = resources.num_workers * resources.cpus_per_worker
+    gpus = f" and {resources.num_workers} GPUs" if resources.use_gpu else ""
+    return f"{room} at a time: each takes {cpus} CPUs{gpus}"

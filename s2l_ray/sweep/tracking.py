@@ -1,0 +1,113 @@
+"""What people see of a sweep while it runs, and the trackers that log its trials."""
+
+import importlib.util
+import os
+import time
+from typing import Any
+
+from ray import tune
+from ray.tune.logger import TBXLoggerCallback
+
+from s2l_ray.config import Recipe
+from s2l_ray.errors import InputError
+from s2l_ray.progress import clock, note
+from s2l_ray.sweep.trial import ERROR, SETTINGS, VALUE
+
+_INTERVAL_S = 30.0
+_NEEDS = {"mlflow": ("mlflow", "MLFLOW_TRACKING_URI"), "wandb": ("wandb", "WANDB_API_KEY")}
+
+
+def check_tracking(recipe: Recipe) -> None:
+    """Refuse a tracker that is not installed or not told where to go, before anything runs.
+
+    Raises
+    ------
+    InputError
+        The package or the environment variable is missing.
+    """
+    tracking = recipe.sweep.tracking
+    if tracking not in _NEEDS:
+        return
+    package, variable = _NEEDS[tracking]
+    if importlib.util.find_spec(package) is None:
+        raise InputError(f"sweep.tracking={tracking} needs the package {package}: pip install 's2l-ray[{tracking}]'")
+    if not os.environ.get(variable):
+        raise InputError(f"sweep.tracking={tracking} needs {variable} in the environment: set it and run again")
+
+
+def callbacks_of(recipe: Recipe, narrator: "Narrator") -> list[tune.Callback]:
+    """Return TensorBoard's files, the tracker that the recipe asks for, and progress."""
+    callbacks: list[tune.Callback] = [TBXLoggerCallback(), narrator]
+    if recipe.sweep.tracking == "mlflow":
+        from ray.air.integrations.mlflow import MLflowLoggerCallback
+
+        uri = os.environ["MLFLOW_TRACKING_URI"]
+        callbacks.append(MLflowLoggerCallback(tracking_uri=uri, experiment_name=recipe.name))
+    if recipe.sweep.tracking == "wandb":
+        from ray.air.integrations.wandb import WandbLoggerCallback
+
+        callbacks.append(WandbLoggerCallback(project=recipe.name))
+    return callbacks
+
+
+class Narrator(tune.Callback):
+    """Says what each trial came to, and now and then how far the sweep is."""
+
+    def __init__(self, metric: str, mode: str, total: int, num_done: int, room: str, finished: Any) -> None:
+        """Take what to say it with.
+
+        Parameters
+        ----------
+        total, num_done
+            Trials of the sweep, and those that an earlier one ran.
+        room
+            How many fit at a time, and why no more.
+        finished
+            Called after each report, so that the sweep's record follows.
+        """
+        self._metric, self._mode, self._total, self._reused = metric, mode, total, num_done
+        self._room, self._finished = room, finished
+        self._started = self._spoken = time.monotonic()
+        self._num_reports = 0
+        self._best: tuple[float, str] | None = None
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
+    ) -> None:
+        """Say what a trial (or one of its seeds) came to."""
+        name = trial.config[SETTINGS]["trial"]
+        self._num_reports += 1
+        self._finished()
+        if ERROR in result:
+            note(f"sweep: FAILED {result[ERROR]}  ({self._counts(trials)})")
+            return
+        value = result[VALUE]
+        if self._best is None or (value > self._best[0]) == (self._mode == "max"):
+            self._best = (value, name)
+        seeds = f" over {result['seeds']} seeds" if result["seeds"] > 1 else ""
+        note(f"sweep: {name}: {self._metric} {value:.4f}{seeds}  ({self._counts(trials)})")
+        self._spoken = time.monotonic()
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """Say that a trial's process was lost more often than is tried again."""
+        note(f"sweep: FAILED {trial.config[SETTINGS]['trial']}: its process was lost  ({self._counts(trials)})")
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        """Say now and then how far the sweep is."""
+        if time.monotonic() - self._spoken >= _INTERVAL_S:
+            self._spoken = time.monotonic()
+            note(f"sweep: {self._counts(trials)}")
+
+    def _counts(self, trials: list[Any]) -> str:
+        done = self._reused + self._num_reports
+        running = [trial.config[SETTINGS]["trial"] for trial in trials if trial.status == "RUNNING"]
+        waiting = sum(trial.status in ("PENDING", "PAUSED") for trial in trials)
+        elapsed = time.monotonic() - self._started
+        left = self._total - done
+        eta = clock(elapsed / self._num_reports * left) if self._num_reports else "unknown"
+        parts = [
+            f"{done}/{self._total} trials done", f"running: {', '.join(running) or 'none'}",
+            f"{waiting} waiting ({self._room})" if waiting else "",
+            f"best {self._best[0]:.4f} {self._best[1]}" if self._best else "", f"ETA {eta}" if left > 0 else "",
+        ]
+        return ", ".join(part for part in parts if part)
