@@ -6,6 +6,7 @@ Exit codes: 0, 1 for a failure, 2 for bad input, 130 when stopped with Ctrl-C.
 import os
 import shlex
 import sys
+import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -29,6 +30,7 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the recipe's.", show_default=False),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+Open = Annotated[bool, typer.Option("--open", help="Open the report in the browser.")]
 
 
 def _load(source: str, overrides: Overrides) -> Recipe:
@@ -38,7 +40,7 @@ def _load(source: str, overrides: Overrides) -> Recipe:
     return load_filled(source, overrides or [])
 
 
-def _run(recipe: Recipe, until: str, *, export: Path | None = None) -> None:
+def _run(recipe: Recipe, until: str, *, export: Path | None = None, report: bool = False, show: bool = False) -> None:
     # Imported here: `s2l --help` and `s2l recipes` should not wait for torch and Ray.
     from s2l_ray.pipeline import plan_line, run_line
     from s2l_ray.results import collect_results, tables_of
@@ -55,14 +57,31 @@ def _run(recipe: Recipe, until: str, *, export: Path | None = None) -> None:
         results["export"] = export_trajectories(line.step("trajectories").artifact, export)
         note(f"{results['export']['rows']:,} trajectories: {export}")
     note(f"run folder: {line.storage.uri_of(line.folder)}")
+    if report:
+        results["report"] = _report([line.storage.uri_of(line.folder)], show=show)
     print_json(results)
 
 
+def _report(runs: list[str], storage: str = "", output: Path | None = None, *, show: bool) -> str:
+    """Write a report, say where it is, and open it if asked to."""
+    from s2l_ray.report.build import write_report
+    from s2l_ray.storage import resolve_local
+
+    place = write_report(runs, storage, output)
+    note(f"report: {place}")
+    local = resolve_local(place)
+    if show and local is not None:
+        webbrowser.open(local.as_uri())
+    elif show:
+        note("--open: the report is not on this machine; --output FILE writes one that is")
+    return place
+
+
 @app.command()
-def run(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
-    """Run a recipe from data to metrics; what is finished is reused."""
+def run(recipe: RecipeArgument, overrides: Overrides = None, show: Open = False, debug: Debug = False) -> None:
+    """Run a recipe from data to metrics and a report of it; what is finished is reused."""
     with answering(debug):
-        _run(_load(recipe, overrides), "evaluate")
+        _run(_load(recipe, overrides), "evaluate", report=True, show=show)
 
 
 def _stage_command(stage: str, summary: str) -> None:
@@ -170,10 +189,10 @@ def compare(
 
 
 @app.command()
-def quickstart(overrides: Overrides = None, debug: Debug = False) -> None:
+def quickstart(overrides: Overrides = None, show: Open = False, debug: Debug = False) -> None:
     """See the whole line at work in some minutes on 2 cores: nothing is downloaded."""
     with answering(debug):
-        _run(_load("quickstart", overrides), "evaluate")
+        _run(_load("quickstart", overrides), "evaluate", report=True, show=show)
 
 
 @app.command()
@@ -210,6 +229,21 @@ def status(
             print(f"{step['label']:<28} {step['state']:<11} {seconds:>10}  {rows}")
         print(f"left: {', '.join(found['left']) or 'nothing'}")
         print_json(found)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs or sweeps of one pool: folders or names.")],
+    storage: Annotated[str, typer.Option(help="Storage the runs are in, where only names are given.")] = "./out",
+    show: Open = False,
+    output: Annotated[
+        Path | None, typer.Option(help="File to write; without it report.html in the first run's folder.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write one HTML file about runs and sweeps: the answer, the budget curve, clusters, what was chosen, the cost."""
+    with answering(debug):
+        print_json({"report": _report(runs, storage, output, show=show)})
 
 
 @app.command()

@@ -62,6 +62,7 @@ RULES = {
     "pipeline": Rule(5.0, EVERYTHING_BELOW, torch=True, ray=True),
     "results": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
     "sweep": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
+    "report": Rule(5.2, EVERYTHING_BELOW),  # reads what all of them wrote, on any machine: no torch, no Ray
     # L6
     "cli": Rule(6, EVERYTHING_BELOW, torch=True, ray=True),
 }
@@ -155,7 +156,7 @@ def loaded_by(*modules):
 
 def test_the_core_loads_neither_torch_nor_ray():
     light = ("config", "tables", "storage", "artifacts", "recipes", "status", "progress", "rows", "rows.originals",
-             "selectors", "stages.select", "metrics", "cli")
+             "selectors", "stages.select", "metrics", "report.build", "cli")
     assert loaded_by(*(f"s2l_ray.{name}" for name in light)) == []
 
 

@@ -48,7 +48,7 @@ def _against_full(study: Study, scores: Scores) -> str:
         return (f"Whether {name} reaches full data is not known: nothing was trained on all of the pool "
                 "(selection.controls=[random,full] adds it).")
     if not own:
-        return f"Whether {name} reaches full data is not known: no arm of it with full data's seeds is finished."
+        return f"Whether {name} reaches full data is not known: no arm of it is finished."
     by_size = sorted(own, key=lambda gap: _score(scores, gap.ours).rows)
     reached = next((gap for gap in by_size if gap.reaches), None)
     if reached is None:
@@ -68,7 +68,7 @@ def _compared(scores: Scores, gap: Gap) -> str:
 def _not_excluded(gap: Gap, metric: Metric) -> str:
     """Say how large a loss against full data the interval leaves possible, so that noise is not taken for success."""
     if gap.worst == 0:
-        return "The interval leaves no room for being worse."
+        return "All of the interval lies on the better side."
     way = "higher" if metric.lower_is_better else "lower"
     return (f"The interval does not exclude that it is {way} by up to {number(gap.worst)}: read it as no loss shown, "
             "not as no loss.")
@@ -79,7 +79,7 @@ def _against_random(study: Study, scores: Scores) -> list[str]:
     name = _title(study)
     if not own:
         return [f"How {name} compares with a random choice is not known: there is no finished random arm of the same "
-                "budget and seed."]
+                "budget."]
     better = [gap for gap in own if gap.is_significant and gap.is_better]
     worse = [gap for gap in own if gap.is_significant and not gap.is_better]
     neither = [gap for gap in own if not gap.is_significant]

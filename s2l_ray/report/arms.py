@@ -11,7 +11,8 @@ from s2l_ray.storage import Storage
 
 STAGES = ("select", "finetune", "evaluate")
 CONTROLS = ("random", "stratified_random", "length_matched_random", "full")
-_NOT_SETTINGS = ("seed", "selection.selector", "selection.budget", "selection.controls", "selection.scores")
+_SEEDS = ("seed", "selection.seed", "target.seed")
+_NOT_SETTINGS = (*_SEEDS, "selection.selector", "selection.budget", "selection.controls", "selection.scores")
 _SHORT = {"selection.num_clusters": "K"}
 
 
@@ -68,6 +69,7 @@ def arms_of_run(storage: Storage, record: Mapping[str, Any]) -> list[Arm]:
     """Return the arms of a run's record: the selection asked for and its controls."""
     recipe = Recipe.model_validate(record["recipe"])
     names = [recipe.selection.selector, *recipe.selection.controls]
+    seed = recipe.seed if recipe.selection.seed is None else recipe.selection.seed
     upper = [step for step in record["steps"] if step["stage"] not in STAGES]
     arms = []
     for name in names:
@@ -77,7 +79,7 @@ def arms_of_run(storage: Storage, record: Mapping[str, Any]) -> list[Arm]:
         last = own[-1]
         is_finished = storage.exists(f"{last['stage']}/{last['fingerprint']}/manifest.json")
         arms.append(Arm(
-            storage, record["name"], name, name, None if name == "full" else recipe.selection.budget, recipe.seed,
+            storage, record["name"], name, name, None if name == "full" else recipe.selection.budget, seed,
             name in CONTROLS, "finished" if is_finished else "waiting", settings=_settings(recipe, name, {}),
             steps=(*upper, *own),
         ))
@@ -102,10 +104,10 @@ def arms_of_sweep(storage: Storage, record: Mapping[str, Any]) -> list[Arm]:
 def _settings(recipe: Recipe, selector: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the recipe says, flat, without paths and without the other selectors' parameters."""
     identity = recipe.identity()
-    identity.pop("evaluation", None)
+    del identity["evaluation"], identity["sweep"]  # measured on other tasks too, it is the same arm
     flat = {**_flat(identity), **_flat(overrides)}
     parameters = SELECTORS[selector].parameters if selector in SELECTORS else frozenset()
-    own = {f"selection.{name}" for name in (*parameters, "per", "seed")}
+    own = {f"selection.{name}" for name in (*parameters, "per")}
     return {
         key: value for key, value in flat.items()
         if key not in _NOT_SETTINGS and (not key.startswith("selection.") or key in own)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from s2l_ray.report.figures import Figure, Section, Table, colour, cut, number, percent, plot_text
+from s2l_ray.report.figures import Figure, Section, Table, colour, cut, percent, plot_text
 from s2l_ray.report.pool import PoolSample
 
 _MOST_SOURCES = 20
@@ -62,7 +62,7 @@ def _source_figure(name: str, chosen: Shares, random: Shares | None) -> Figure:
     ]
     table = Table("Sources", ("source", *(part for group in groups for part in (f"{group}: rows", "share"))), tuple(
         (cut(label, 80), *(text for group in groups for text in (
-            f"{groups[group].get(label, 0):,}" if label in chosen else "–", percent(shares[group][row]))))
+            f"{groups[group].get(label, 0):,}" if label in chosen else "-", percent(shares[group][row]))))
         for row, label in enumerate(labels)))
     changes = sorted(zip(labels, shares["pool"], shares[name], strict=True), key=lambda c: -abs(c[2] - c[1]))
     description = "Share of each source. " + "; ".join(
@@ -85,7 +85,7 @@ def _histogram(
     """Return each group's distribution over common bins, as shares of the group."""
     filled = {group: values_M[rows_M].astype(np.float64) for group, rows_M in groups.items() if rows_M.any()}
     low, high = np.percentile(np.concatenate(list(filled.values())), _WITHIN)
-    edges = np.linspace(low, high if high > low else low + 1, _NUM_BINS + 1)
+    edges = _edges(float(low), float(high), whole=np.issubdtype(values_M.dtype, np.integer))
     middles = [round(float(middle), 4) for middle in (edges[1:] + edges[:-1]) / 2]
     traces: list[dict[str, Any]] = []
     for order, (group, values) in enumerate(filled.items()):
@@ -97,13 +97,21 @@ def _histogram(
             "hovertemplate": "%{y:.2f} % at %{x:.4g}",
         })
     table = Table(f"{title} ({unit})", ("", "rows", "mean", *(_quantile(q) for q in _QUANTILES)), tuple(
-        (group, f"{len(values):,}", number(float(values.mean())),
-         *(number(float(v)) for v in np.percentile(values, _QUANTILES))) for group, values in filled.items()))
+        (group, f"{len(values):,}", f"{values.mean():,.4g}",
+         *(f"{v:,.4g}" for v in np.percentile(values, _QUANTILES))) for group, values in filled.items()))
     medians = "; ".join(f"{row[0]}: median {row[4]}, 10 to 90 % {row[3]} to {row[5]}" for row in table.rows)
     description = f"{title} in {unit}. {medians}. Values beyond the axis are in its last bin."
     return Figure(key, f"{title} ({unit})", description, traces,
                   {"xaxis": {"title": {"text": unit}},
                    "yaxis": {"title": {"text": "rows (%)"}, "rangemode": "tozero"}}, (table,), 340)
+
+
+def _edges(low: float, high: float, *, whole: bool) -> np.ndarray:
+    """Return about 30 bins; of whole numbers each bin has as many, or every other one would stand out."""
+    if not whole:
+        return np.linspace(low, high if high > low else low + 1, _NUM_BINS + 1)
+    width = max(1, int(np.ceil((high - low + 1) / _NUM_BINS)))
+    return np.arange(np.floor(low), np.ceil(high) + width + 1, width) - 0.5
 
 
 def _quantile(q: int) -> str:

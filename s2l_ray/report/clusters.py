@@ -32,7 +32,7 @@ def cluster_section(sample: PoolSample, members: Members, name: str, rng: np.ran
     extra: dict[str, Any] = {"shown": [each[int(c["cluster"])] for c in shown], "cards": cards}
     if members.has_trajectories and sample.fractions_C is not None:
         extra["fractions"] = [round(100 * float(fraction), 3) for fraction in sample.fractions_C]
-        figures.insert(0, _trajectories(shown, extra["fractions"]))
+        figures.insert(0, _trajectories(extra["shown"], extra["fractions"]))
     return Section(tuple(sentences), tuple(figures), (_table(filled, each),), extra)
 
 
@@ -40,8 +40,8 @@ def _what(sample: PoolSample, members: Members, name: str, num_filled: int) -> s
     whole = "all rows" if sample.is_whole else f"a sample of {int(sample.drawn_M.sum()):,} of {sample.num_rows:,} rows"
     what = f"{name} made {counted(num_filled, 'cluster')} that have members."
     if members.has_trajectories:
-        return (f"{what} The mean trajectory is of all members, as the selection recorded it. The spread (10th to 90th "
-                f"percentile) and the pool's sources are of {whole}: chosen rows in the cluster that is recorded for "
+        return (f"{what} The mean trajectory is of all members where the selection recorded it. The spread (10th to "
+                f"90th percentile) and the pool's sources are of {whole}: chosen rows in the cluster that is recorded for "
                 "them, the others in that of the nearest recorded centroid.")
     return (f"{what} They are not clusters of loss trajectories, so there are no mean trajectories; which cluster a "
             "row is in is recorded for the chosen ones alone.")
@@ -57,10 +57,15 @@ def _describe(sample: PoolSample, members: Members, cluster: Mapping[str, Any]) 
         "mean": cluster.get("mean_losses"), "low": None, "high": None,
         "sources": _sources(sample, drawn_M, chosen_M),
     }
-    if sample.losses_MC is not None and found["mean"] and drawn_M.any():
-        low_C, high_C = np.percentile(sample.losses_MC[drawn_M], _SPREAD, axis=0)
-        found["low"], found["high"] = ([round(float(v), 4) for v in values] for values in (low_C, high_C))
+    if sample.losses_MC is not None and members.has_trajectories and drawn_M.any():
+        losses_DC = sample.losses_MC[drawn_M]
+        found["low"], found["high"] = map(_rounded, np.percentile(losses_DC, _SPREAD, axis=0))
+        found["mean"] = found["mean"] or _rounded(losses_DC.mean(axis=0))  # early versions did not record it
     return found
+
+
+def _rounded(values_C: np.ndarray) -> list[float]:
+    return [round(float(value), 4) for value in values_C]
 
 
 def _sources(sample: PoolSample, drawn_M: np.ndarray, chosen_M: np.ndarray) -> list[list[Any]]:
@@ -72,19 +77,25 @@ def _sources(sample: PoolSample, drawn_M: np.ndarray, chosen_M: np.ndarray) -> l
 
 
 def _pick(sample: PoolSample, members: Members, cluster: int, rng: np.random.Generator) -> dict[str, list[int]]:
-    """Return the sample's rows to show: nearest to the centroid, farthest, and drawn from the others."""
+    """Return the sample's rows to show: nearest to the centroid, farthest, and drawn from the others.
+
+    Of the drawn ones the first is a chosen row where there is one, so that a card shows what the
+    cluster gave.
+    """
     rows = np.flatnonzero(members.labels_M == cluster)
     known = rows[np.isfinite(members.distances_M[rows])]
     order = known[np.argsort(members.distances_M[known], kind="stable")]
     nearest, farthest = order[:_EACH], order[_EACH:][-_EACH:][::-1]
     others = np.setdiff1d(rows, np.concatenate([nearest, farthest]))
-    drawn = rng.permutation(others)[:_EACH]
+    drawn = rng.permutation(others)
+    chosen = drawn[sample.chosen_M[drawn]][:1]
+    drawn = np.concatenate([chosen, drawn[~sample.chosen_M[drawn]][: _EACH - len(chosen)]])
     return {"nearest": nearest.tolist(), "farthest": farthest.tolist(), "random": drawn.tolist()}
 
 
 def _trajectories(shown: Sequence[Mapping[str, Any]], fractions: Sequence[float]) -> Figure:
     """Return the mean trajectories as thin lines; the page's script puts the one asked for over them."""
-    means = [(c["cluster"], c["mean_losses"]) for c in shown if c.get("mean_losses")]
+    means = [(cluster["cluster"], cluster["mean"]) for cluster in shown if cluster["mean"]]
     traces = [
         {"type": "scatter", "mode": "lines", "x": fractions, "y": mean, "line": {"color": colour(6, 0.45), "width": 1},
          "name": f"cluster {label}", "showlegend": False, "hovertemplate": f"cluster {label}: %{{y:.3f}}<extra></extra>"}
@@ -128,8 +139,8 @@ def _table(filled: Sequence[Mapping[str, Any]], each: Mapping[int, Mapping[str, 
         rows.append((
             f"{one['cluster']}{' of ' + one['source'] if one['source'] else ''}", f"{one['size']:,}",
             percent(one["size"] / pool), f"{one['chosen']:,}", percent(one["chosen"] / chosen),
-            number(mean[0]) if mean else "–", number(mean[-1]) if mean else "–",
-            f"{number(low[-1])} to {number(high[-1])}" if low and high else "–", sources or "–",
+            number(mean[0]) if mean else "-", number(mean[-1]) if mean else "-",
+            f"{number(low[-1])} to {number(high[-1])}" if low and high else "-", sources or "-",
         ))
     return Table(
         "Every cluster, the largest first",

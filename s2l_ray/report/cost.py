@@ -58,7 +58,7 @@ def _steps_table(study: Study, record: Record) -> Table:
     for step in record.steps:
         manifest = study.manifest(record.storage, step["stage"], step["fingerprint"])
         if manifest is None:
-            rows.append((_label(record, step), step["stage"], "–", "–", "not finished"))
+            rows.append((_label(record, step), step["stage"], "-", "-", "not finished"))
             continue
         is_reused = manifest["started"] < record.content["started"]
         held = gpu_seconds(manifest, recipe)

@@ -17,7 +17,7 @@ def curve_section(study: Study, scores: Scores) -> Section:
     better = "lower" if metric.lower_is_better else "higher"
     num_budgets = len({score.point.budget for score in scores.scores if score.point.selector != "full"})
     sentences = [f"{metric.title[0].upper()}{metric.title[1:]}; {better} is better. Bars are 95 % intervals over "
-                 "held-out examples and seeds."]
+                 "held-out examples and seeds; below are the mean seconds of selecting and fine-tuning."]
     if num_budgets == 1:
         sentences.append("One budget was run; a sweep over selection.budget makes this a curve.")
     description = "; ".join(
@@ -39,17 +39,16 @@ def _traces(study: Study, scores: Scores) -> list[dict[str, Any]]:
         x = [100 * score.share for score in own]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": plot_text(label), "x": x,
-            "y": [score.estimate.value for score in own],
+            "legendgroup": plot_text(label), "y": [score.estimate.value for score in own],
             "error_y": {"type": "data", "symmetric": False, "color": colour(order), "thickness": 1.5, "width": 5,
                         "array": [s.estimate.high - s.estimate.value for s in own],
                         "arrayminus": [s.estimate.value - s.estimate.low for s in own]},
             "hovertemplate": "%{y:.4f} at %{x:.3g} %", **style(order),
         })
         traces.append({
-            "type": "scatter", "mode": "markers", "name": plot_text(f"{label}: seconds"), "x": x, "yaxis": "y2",
-            "y": [_seconds(study, score.point) for score in own], "opacity": 0.75, "cliponaxis": False,
-            "marker": {"color": colour(order), "symbol": "line-ew-open", "size": 14, "line": {"width": 2}},
-            "hovertemplate": "%{y:,.1f} s at %{x:.3g} %",
+            "type": "scatter", "mode": "lines+markers", "name": plot_text(label), "x": x, "yaxis": "y2",
+            "y": [_seconds(study, score.point) for score in own], "legendgroup": plot_text(label), "showlegend": False,
+            "hovertemplate": "%{y:,.1f} s at %{x:.3g} %", **style(order),
         })
     return [*_full_band(scores), *traces]
 
@@ -77,11 +76,11 @@ def _range(scores: Scores) -> list[float]:
 
 def _layout(scores: Scores) -> dict[str, Any]:
     assert scores.metric is not None
+    # Below and not over the metric: marks of seconds between the intervals would read as further results.
     return {
-        "xaxis": {"title": {"text": "rows selected (% of the pool)"}, "range": _range(scores)},
-        "yaxis": {"title": {"text": plot_text(scores.metric.title)}},
-        "yaxis2": {"title": {"text": "seconds of selecting and training"}, "overlaying": "y", "side": "right",
-                   "rangemode": "tozero", "showgrid": False},
+        "xaxis": {"title": {"text": "rows selected (% of the pool)"}, "range": _range(scores), "anchor": "y2"},
+        "yaxis": {"title": {"text": plot_text(scores.metric.title)}, "domain": [0.36, 1]},
+        "yaxis2": {"title": {"text": "seconds"}, "domain": [0, 0.24], "rangemode": "tozero"},
     }
 
 
@@ -96,7 +95,7 @@ def _table(study: Study, scores: Scores) -> Table:
     assert scores.metric is not None
     rows = [_row(study, score) for score in sorted(scores.scores, key=lambda s: (s.point.label, s.share))]
     if scores.base is not None:
-        rows.append(("before fine-tuning", "–", "–", number(scores.base), "–", "–", "–", "–"))
+        rows.append(("before fine-tuning", "-", "-", number(scores.base), "-", "-", "-", "-"))
     return Table(
         f"{scores.metric.title} by budget",
         ("configuration", "share of the pool", "rows", "mean", "95 % interval", "examples", "seeds",
@@ -110,7 +109,7 @@ def _row(study: Study, score: Score) -> tuple[str, ...]:
     return (
         score.point.label, percent(score.share), f"{score.rows:,}", number(score.estimate.value),
         interval(score.estimate), f"{score.estimate.num_examples:,}", str(score.estimate.num_seeds),
-        "–" if seconds is None else f"{seconds:,.1f}",
+        "-" if seconds is None else f"{seconds:,.1f}",
     )
 
 

@@ -74,14 +74,14 @@ def cut(text: str, length: int) -> str:
 def number(value: float, digits: int = 3) -> str:
     """Return a figure with its digits; small ones with as many significant digits."""
     if value != value:
-        return "–"
+        return "-"
     return f"{value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{value:.{digits}g}"
 
 
 def percent(share: float) -> str:
     """Return a share as a percentage: 11 %, 0.5 %."""
     text = f"{100 * share:.2f}".rstrip("0").rstrip(".") if share < 0.1 else f"{100 * share:.1f}".removesuffix(".0")
-    return f"{text} %"
+    return f"{text}\N{NO-BREAK SPACE}%"
 
 
 def interval(estimate: SeedEstimate, *, signed: bool = False) -> str:
@@ -93,7 +93,7 @@ def interval(estimate: SeedEstimate, *, signed: bool = False) -> str:
 
 def sign(value: float) -> str:
     """Return a difference with its sign."""
-    return f"+{number(value)}" if value >= 0 else f"−{number(-value)}"
+    return f"+{number(value)}" if value >= 0 else f"\N{MINUS SIGN}{number(-value)}"
 
 
 def counted(count: int, what: str) -> str:

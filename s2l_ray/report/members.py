@@ -27,8 +27,8 @@ class Members:
 
     @property
     def has_trajectories(self) -> bool:
-        """Tell whether the clusters are of trajectories, with mean losses recorded."""
-        return any(cluster.get("mean_losses") for cluster in self.clusters)
+        """Tell whether the clusters are of loss trajectories."""
+        return any(cluster.get("centroid") for cluster in self.clusters)
 
     def by_number(self) -> dict[int, Mapping[str, Any]]:
         """Return the clusters by their numbers."""

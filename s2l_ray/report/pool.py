@@ -132,7 +132,8 @@ def _blocks(
             table = table.append_column("shard", pa.array(np.full(table.num_rows, shard)))
             table = table.append_column("row", pa.array(np.arange(table.num_rows)))
             if trajectories is not None:
-                table = table.append_column("losses", _losses(storage, f"trajectories/{trajectories}/shards/{name}", table))
+                file = f"trajectories/{trajectories}/shards/{name}"
+                table = table.append_column("losses", _losses(storage, file, table))
             tables.append(table)
         block = pa.concat_tables(tables)
         yield _kept(block, start, wanted)

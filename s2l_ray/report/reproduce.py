@@ -41,5 +41,5 @@ def _versions(study: Study) -> Table:
                 found.append(manifest["packages"])
     names = sorted({name for packages in found for name in packages})
     columns = ("package", *(f"version {i + 1}" if len(found) > 1 else "version" for i in range(len(found))))
-    rows = tuple((name, *(packages.get(name, "–") for packages in found)) for name in names)
+    rows = tuple((name, *(packages.get(name, "-") for packages in found)) for name in names)
     return Table("Package versions", columns, rows, frozenset(range(len(columns))))

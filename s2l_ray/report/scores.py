@@ -132,19 +132,20 @@ def _aligned(table: pa.Table, ids: pa.Array, metric: str) -> np.ndarray:
 def _score(study: Study, point: Point, values: Values) -> Score:
     arm = next(arm for arm in point.finished if arm.seed in values)
     share = study.share(arm)
-    return Score(point, mean_over_seeds(np.stack(list(values.values()))), study.rows(arm), 1.0 if share is None else share)
+    estimate = mean_over_seeds(np.stack(list(values.values())))
+    return Score(point, estimate, study.rows(arm), 1.0 if share is None else share)
 
 
 def _gaps(
     ours: Sequence[Point], theirs: Sequence[Point], values: Mapping[int, Values], metric: Metric, *, same_budget: bool
 ) -> list[Gap]:
-    """Return the difference of each of ours to the point of theirs that is trained alike and shares a seed."""
+    """Return the difference of each of ours to the point of theirs that is trained alike."""
     gaps = []
     for point in ours:
         for other in theirs:
             fits = other is not point and _trained_alike(point, other)
             fits = fits and (point.budget == other.budget or not same_budget)
-            if fits and values[id(point)].keys() & values[id(other)].keys():
+            if fits:
                 rng = np.random.default_rng(0)
                 estimate = difference_over_seeds(values[id(point)], values[id(other)], rng)
                 gaps.append(Gap(point, other, estimate, metric.lower_is_better))

@@ -143,11 +143,13 @@ def read_study(runs: Sequence[str], storage: str) -> Study:
 
 
 def _read_record(storage: Storage, name: str) -> Record:
-    for file in ("sweep.json", "run.json"):
-        if storage.exists(f"runs/{name}/{file}"):
-            return Record(storage, storage.read_json(f"runs/{name}/{file}"))
-    known = ", ".join(storage.list_names("runs")) or "none"
-    raise InputError(f"storage {storage.uri!r} has no run or sweep {name!r}; runs there: {known}")
+    """Return a run's or a sweep's record; where both bear the name, that of the later one."""
+    files = [file for file in ("sweep.json", "run.json") if storage.exists(f"runs/{name}/{file}")]
+    if not files:
+        known = ", ".join(storage.list_names("runs")) or "none"
+        raise InputError(f"storage {storage.uri!r} has no run or sweep {name!r}; runs there: {known}")
+    found = [storage.read_json(f"runs/{name}/{file}") for file in files]
+    return Record(storage, max(found, key=lambda content: content["started"]))
 
 
 def _refuse_other_pools(records: Sequence[Record]) -> None:
