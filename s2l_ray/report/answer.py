@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 
 from s2l_ray.report.arms import Point
-from s2l_ray.report.figures import Section, Table, counted, cut, from_what, interval, number, percent, sign
+from s2l_ray.report.figures import Section, Table, counted, cut, from_what, interval, number, percent, probability, sign
 from s2l_ray.report.scores import Gap, Score, Scores
 from s2l_ray.report.study import Metric, Study
 
+_MOST_IN_A_SENTENCE = 2
 _STATES = (("failed", "failed", "failed"), ("stopped", "was stopped", "were stopped"),
            ("waiting", "is not finished", "are not finished"))
 
@@ -55,14 +56,19 @@ def _against_full(study: Study, scores: Scores) -> str:
         best = max(by_size, key=lambda gap: _score(scores, gap.ours).rows)
         return (f"No budget of {name} reaches full data on {metric.title}. The largest, {_size(scores, best.ours)}, is "
                 f"{_compared(scores, best)}.")
-    return (f"The smallest budget of {name} that reaches full data on {metric.title} is {_size(scores, reached.ours)}: "
-            f"{_compared(scores, reached)}. {_not_excluded(reached, metric)}")
+    tightest = min(by_size, key=lambda gap: gap.worst)
+    sentence = (f"{name} reaches full data on {metric.title} from {_size(scores, reached.ours)} on: "
+                f"{_compared(scores, reached)}. {_not_excluded(reached, metric)}")
+    if tightest is reached or tightest.worst == reached.worst:
+        return sentence
+    return (f"{sentence} The tightest bound is that of {_size(scores, tightest.ours)}: {_compared(scores, tightest)}. "
+            f"{_not_excluded(tightest, metric)}")
 
 
 def _compared(scores: Scores, gap: Gap) -> str:
     ours, theirs = (_score(scores, point).estimate for point in (gap.ours, gap.theirs))
     return (f"{number(ours.value)} against {number(theirs.value)}, a difference of {sign(gap.estimate.value)} "
-            f"(95 % interval {interval(gap.estimate, signed=True)}; {from_what(gap.estimate)})")
+            f"(95\N{NO-BREAK SPACE}% interval {interval(gap.estimate, signed=True)}; {from_what(gap.estimate)})")
 
 
 def _not_excluded(gap: Gap, metric: Metric) -> str:
@@ -70,8 +76,7 @@ def _not_excluded(gap: Gap, metric: Metric) -> str:
     if gap.worst == 0:
         return "All of the interval lies on the better side."
     way = "higher" if metric.lower_is_better else "lower"
-    return (f"The interval does not exclude that it is {way} by up to {number(gap.worst)}: read it as no loss shown, "
-            "not as no loss.")
+    return f"That is no loss shown, not no loss: the interval does not exclude one of {number(gap.worst)} ({way})."
 
 
 def _against_random(study: Study, scores: Scores) -> list[str]:
@@ -90,14 +95,18 @@ def _against_random(study: Study, scores: Scores) -> list[str]:
     if neither:
         sentences.append(f"There is no significant difference between {name} and random at "
                          f"{_budgets(scores, neither)}.")
+    if len(own) > 1:
+        sentences.append(f"Significant is what stays below 0.05 after Holm's correction for {len(own)} comparisons.")
     return sentences
 
 
 def _budgets(scores: Scores, gaps: Sequence[Gap]) -> str:
+    """Return the budgets with their differences; of many the budgets alone, as the table has the rest."""
+    if len(gaps) > _MOST_IN_A_SENTENCE:
+        return ", ".join(f"{percent(_score(scores, gap.ours).share)}{_setting(gap.ours)}" for gap in gaps)
     parts = [
-        f"{_size(scores, gap.ours)} ({sign(gap.estimate.value)}, 95 % interval {interval(gap.estimate, signed=True)}; "
-        f"{from_what(gap.estimate)})"
-        for gap in gaps
+        f"{_size(scores, gap.ours)}: {sign(gap.estimate.value)} (95\N{NO-BREAK SPACE}% interval "
+        f"{interval(gap.estimate, signed=True)}; {from_what(gap.estimate)})" for gap in gaps
     ]
     return "; ".join(parts)
 
@@ -124,8 +133,8 @@ def _tables(study: Study, scores: Scores) -> list[Table]:
         tables.append(Table(
             f"Against random at the same budget: {metric.title} ({better})",
             ("configuration", "budget", "difference", "95 % interval", "p", "p, Holm", "examples", "seeds", "verdict"),
-            tuple((g.ours.label, _size(scores, g.ours), sign(g.estimate.value), interval(g.estimate, signed=True),
-                   number(g.estimate.p), number(g.adjusted_p), f"{g.estimate.num_examples:,}",
+            tuple((g.ours.label, _rows(scores, g.ours), sign(g.estimate.value), interval(g.estimate, signed=True),
+                   probability(g.estimate.p), probability(g.adjusted_p), f"{g.estimate.num_examples:,}",
                    str(g.estimate.num_seeds), verdict(g)) for g in scores.against_random),
             frozenset({0, 8}),
         ))
@@ -134,7 +143,7 @@ def _tables(study: Study, scores: Scores) -> list[Table]:
             f"Against full data: {metric.title} ({better})",
             ("configuration", "budget", "difference", "95 % interval", "loss not excluded", "examples", "seeds",
              "reaches full data"),
-            tuple((g.ours.label, _size(scores, g.ours), sign(g.estimate.value), interval(g.estimate, signed=True),
+            tuple((g.ours.label, _rows(scores, g.ours), sign(g.estimate.value), interval(g.estimate, signed=True),
                    number(g.worst), f"{g.estimate.num_examples:,}", str(g.estimate.num_seeds),
                    "yes" if g.reaches else "no") for g in scores.against_full),
             frozenset({0, 7}),
@@ -143,7 +152,8 @@ def _tables(study: Study, scores: Scores) -> list[Table]:
     if lost:
         tables.append(Table(
             "Arms without a result", ("arm", "configuration", "seed", "state", "error"),
-            tuple((arm.trial, study.point_of(arm).label, str(arm.seed), arm.state, cut(arm.error or "", 300)) for arm in lost),
+            tuple((arm.trial, study.point_of(arm).label, str(arm.seed), arm.state, cut(arm.error or "", 300))
+                  for arm in lost),
             frozenset({0, 1, 3, 4}),
         ))
     return tables
@@ -159,5 +169,14 @@ def _score(scores: Scores, point: Point) -> Score:
 
 def _size(scores: Scores, point: Point) -> str:
     score = _score(scores, point)
-    clusters = point.label.removeprefix(point.selector)
-    return f"{percent(score.share)} of the pool ({score.rows:,} rows){clusters}"
+    return f"{percent(score.share)} of the pool ({score.rows:,} rows){_setting(point)}"
+
+
+def _rows(scores: Scores, point: Point) -> str:
+    score = _score(scores, point)
+    return f"{percent(score.share)} ({score.rows:,} rows)"
+
+
+def _setting(point: Point) -> str:
+    """Return what tells a point's configuration from its selector's others: ' (K=50)', or nothing."""
+    return point.label.removeprefix(point.selector)

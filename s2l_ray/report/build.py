@@ -126,7 +126,7 @@ def _describe(study: Study, arm: Arm) -> str:
 
 def _subtitle(study: Study) -> str:
     arm = study.primary
-    counts = f"{counted(len(study.points), 'configuration')}, {counted(len(study.arms), 'arm')}"
+    counts = f"{counted(len(study.arms), 'arm')}; without their seeds {len(study.points):,}"
     if arm is None:
         return counts
     rule = "of the recipe's selector, at its own budget where that was run, else the largest"

@@ -28,6 +28,7 @@ def chosen_section(sample: PoolSample, name: str, chosen: Shares, random: Shares
     groups = {"pool": sample.drawn_M, name: sample.chosen_M}
     if random is not None:
         groups["random"] = sample.random_M & sample.drawn_M
+    chosen = dict(sorted(chosen.items(), key=lambda item: -item[1]["pool"]))
     sentences = []
     if not sample.is_whole:
         sentences.append(f"Lengths and losses of the pool are of a seeded sample of {int(sample.drawn_M.sum()):,} of "

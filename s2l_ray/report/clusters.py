@@ -41,8 +41,8 @@ def _what(sample: PoolSample, members: Members, name: str, num_filled: int) -> s
     what = f"{name} made {counted(num_filled, 'cluster')} that have members."
     if members.has_trajectories:
         return (f"{what} The mean trajectory is of all members where the selection recorded it. The spread (10th to "
-                f"90th percentile) and the pool's sources are of {whole}: chosen rows in the cluster that is recorded for "
-                "them, the others in that of the nearest recorded centroid.")
+                f"90th percentile) and the pool's sources are of {whole}: chosen rows in the cluster that is recorded "
+                "for them, the others in that of the nearest recorded centroid.")
     return (f"{what} They are not clusters of loss trajectories, so there are no mean trajectories; which cluster a "
             "row is in is recorded for the chosen ones alone.")
 
@@ -98,12 +98,14 @@ def _trajectories(shown: Sequence[Mapping[str, Any]], fractions: Sequence[float]
     means = [(cluster["cluster"], cluster["mean"]) for cluster in shown if cluster["mean"]]
     traces = [
         {"type": "scatter", "mode": "lines", "x": fractions, "y": mean, "line": {"color": colour(6, 0.45), "width": 1},
-         "name": f"cluster {label}", "showlegend": False, "hovertemplate": f"cluster {label}: %{{y:.3f}}<extra></extra>"}
+         "name": f"cluster {label}", "showlegend": False,
+         "hovertemplate": f"cluster {label}: %{{y:.3f}}<extra></extra>"}
         for label, mean in means
     ]
     lows, highs = ([function(mean[point] for _, mean in means) for point in (0, -1)] for function in (min, max))
-    description = (f"Mean loss of {counted(len(means), 'cluster')} over the proxy's training: from {number(lows[0])} to "
-                   f"{number(highs[0])} nats at the first point, {number(lows[1])} to {number(highs[1])} at the last.")
+    description = (f"Mean loss of {counted(len(means), 'cluster')} over the proxy's training: from {number(lows[0])} "
+                   f"to {number(highs[0])} nats at the first point, {number(lows[1])} to {number(highs[1])} at the "
+                   "last.")
     return Figure(
         "trajectories", "Mean loss trajectory of each cluster", description, traces,
         {"xaxis": {"title": {"text": "proxy's training (%)"}},
@@ -120,9 +122,9 @@ def _sizes(shown: Sequence[Mapping[str, Any]], each: Mapping[int, Mapping[str, A
         for order, (title, key, total) in enumerate((("pool", "size", pool), ("selection", "quota", chosen)))
     ]
     largest = each[int(shown[0]["cluster"])]
+    shares = [percent(largest[key] / max(total, 1)) for key, total in (("size", pool), ("chosen", chosen))]
     description = (f"Share of each cluster in the pool and in the selection, the largest first. The largest holds "
-                   f"{percent(largest['size'] / max(pool, 1))} of the pool and {percent(largest['chosen'] / max(chosen, 1))}"
-                   " of the selection.")
+                   f"{shares[0]} of the pool and {shares[1]} of the selection.")
     return Figure(
         "cluster-sizes", "Clusters in the pool and in the selection", description, traces,
         {"barmode": "group", "xaxis": {"title": {"text": "cluster"}, "type": "category"},

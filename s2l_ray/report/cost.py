@@ -95,21 +95,14 @@ def _balance(study: Study) -> list[str]:
     if ours is None or full is None or theirs is None:
         return [first, "What it saved is not known: that needs finished fine-tunings on the selection and on full "
                        "data (selection.controls=[full]) under one seed."]
-    saved = theirs - ours
-    second = f"Fine-tuning took {ours:,.1f} s on the selection and {theirs:,.1f} s on full data"
+    saved, second = theirs - ours, f"Fine-tuning took {ours:,.1f} s on the selection and {theirs:,.1f} s on full data"
+    steps = [(study.manifest_of(one, "finetune") or {}).get("total_steps") for one in (primary, full)]
+    if steps[0] == steps[1]:
+        return [first, f"{second}, both for {steps[0]:,} steps (target.max_steps): what differs is the rows' length "
+                       "and chance. With target.epochs a smaller selection takes fewer steps, which saves time."]
     if saved <= 0:
-        why = _same_steps(study, primary, full)
-        return [first, f"{second}: no time was saved.{why}"]
+        return [first, f"{second}: no time was saved."]
     times = select_s / saved
-    worth = ("which pays for selecting in this one training." if times <= 1 else
-             f"so the selection pays for itself after {times:,.1f} such trainings.")
-    return [first, f"{second}: {clock(saved)} less, {worth}{_same_steps(study, primary, full)}"]
-
-
-def _same_steps(study: Study, ours: Arm, full: Arm) -> str:
-    """Say that equal steps cost equal time, where the recipe asks for them."""
-    steps = [(study.manifest_of(arm, "finetune") or {}).get("total_steps") for arm in (ours, full)]
-    if steps[0] is None or steps[0] != steps[1]:
-        return ""
-    return (f" Both were trained for {steps[0]:,} steps (target.max_steps), so their seconds differ by chance alone; "
-            "with target.epochs a smaller selection takes fewer steps.")
+    worth = ("which pays for selecting in this one training" if times <= 1 else
+             f"so the selection pays for itself after {times:,.1f} such trainings")
+    return [first, f"{second}: {clock(saved)} less, {worth}."]

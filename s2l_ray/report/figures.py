@@ -1,5 +1,9 @@
 """Tables and plots as plain data, and numbers as people read them."""
 
+import bisect
+import itertools
+import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +13,8 @@ from s2l_ray.metrics.seeds import SeedEstimate
 NUM_COLOURS = 7
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "x", "star", "cross")
+_ESCAPED = re.compile("[<>&\u2028\u2029\x00-\x1f]")  # six bytes in the page's JSON, line ends fewer
+_LONG = re.compile("[<>&\u2028\u2029\x00-\x1f\U00010000-\U0010ffff]")
 
 
 @dataclass(frozen=True)
@@ -67,15 +73,28 @@ def plot_text(text: str, length: int = 40) -> str:
 
 
 def cut(text: str, length: int) -> str:
-    """Return the text's first characters, with a mark where more followed."""
-    return text if len(text) <= length else f"{text[: length - 1]}…"
+    """Return the text's first characters, with a mark where more followed.
+
+    Characters that take more than three bytes in the page (emoji, and < > & as they stand in its JSON) count for more,
+    so that no data makes a page larger than 3 bytes for each of `length`.
+    """
+    kept = text if len(text) <= length else text[: length - 1]
+    if _LONG.search(kept):
+        sizes = itertools.accumulate(6 if _ESCAPED.match(mark) else len(mark.encode("utf-8", "replace")) for mark in kept)
+        kept = kept[: bisect.bisect_right(list(sizes), 3 * (length - 1))]
+    return kept if len(kept) == len(text) else f"{kept}…"
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return a figure with its digits; small ones with as many significant digits."""
-    if value != value:
+    """Return a figure with its digits; a smaller one with two that count."""
+    if math.isnan(value):
         return "-"
-    return f"{value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{value:.{digits}g}"
+    return f"{value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
+
+
+def probability(p: float) -> str:
+    """Return a p-value."""
+    return "below 0.001" if p < 0.001 else number(p)
 
 
 def percent(share: float) -> str:

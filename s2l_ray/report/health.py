@@ -34,8 +34,8 @@ def health_section(study: Study) -> Section:
     rows, reasons = pool["rows"], pool["quarantine_reasons"]
     undefined = reasons.get(Reason.NO_SUPERVISED_TOKEN, 0)
     sentences = [
-        f"Of {counted(rows['read'], 'row')} read, {rows['examples']:,} are examples, {rows['duplicates']:,} were dropped "
-        f"as duplicates and {rows['quarantined']:,} were quarantined.",
+        f"Of {counted(rows['read'], 'row')} read, {rows['examples']:,} are examples, {rows['duplicates']:,} were "
+        f"dropped as duplicates and {rows['quarantined']:,} were quarantined.",
         f"{counted(pool['num_truncated'], 'example')} ({percent(pool['num_truncated'] / max(rows['examples'], 1))}) "
         f"are truncated to {pool['identity']['max_length']:,} tokens.",
         f"{counted(undefined, 'row')} would have had an undefined loss (no supervised token left) and "
