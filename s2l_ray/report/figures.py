@@ -80,8 +80,8 @@ def cut(text: str, length: int) -> str:
     """
     kept = text if len(text) <= length else text[: length - 1]
     if _LONG.search(kept):
-        sizes = itertools.accumulate(6 if _ESCAPED.match(mark) else len(mark.encode("utf-8", "replace")) for mark in kept)
-        kept = kept[: bisect.bisect_right(list(sizes), 3 * (length - 1))]
+        sizes = (6 if _ESCAPED.match(mark) else len(mark.encode("utf-8", "replace")) for mark in kept)
+        kept = kept[: bisect.bisect_right(list(itertools.accumulate(sizes)), 3 * (length - 1))]
     return kept if len(kept) == len(text) else f"{kept}…"
 
 

@@ -125,7 +125,7 @@ def test_another_cluster_is_shown(browser, report):
         page.select_option("#cluster", "1")
         after = page.inner_text("#cluster-title")
         assert before != after and page.query_selector("#cluster-cards li")
-        assert after.lower() in page.inner_text("#plot-trajectories .legend").lower()
+        assert after.lower() in page.text_content("#plot-trajectories .legend").lower()
 
 
 def test_the_command_writes_it_into_the_runs_folder(finished, capsys):
