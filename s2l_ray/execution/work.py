@@ -104,21 +104,24 @@ def _dataset(
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     on_gpu = gpu and resources.use_gpu
-    size = _pool_size(resources, len(units), on_gpu)
+    most = min(len(units), resources.num_scoring_workers or len(units))
+    size = _fitting(on_gpu, most)
     # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
     blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
     if actors or on_gpu:
-        # One task at a time: a second one waiting at a busy worker is lost to the idle one beside it.
-        pool = ActorPoolStrategy(min_size=1, max_size=size, initial_size=size, max_tasks_in_flight_per_actor=1)
+        # One task at a time: a second one waiting at a busy worker is lost to the idle one beside it. The pool starts
+        # with what the cluster has room for and grows with it, when all of its workers are busy.
+        pool = ActorPoolStrategy(min_size=1, max_size=most, initial_size=size, max_tasks_in_flight_per_actor=1)
+        context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
         gpus = 1 if on_gpu else None
         return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=gpus, **shape)
     tasks, in_task = TaskPoolStrategy(size), cast(Any, _run_in_task)
     return dataset.map_batches(in_task, fn_kwargs={**keywords, "key": uuid.uuid4().hex}, compute=tasks, **shape)
 
 
-def _pool_size(resources: ResourcesConfig, num_units: int, on_gpu: bool) -> int:
-    """Return the most processes worth having: one for each unit, core or GPU, whichever is fewest."""
+def _fitting(on_gpu: bool, most: int) -> int:
+    """Return how many processes the cluster has room for now: one for each core or GPU, `most` at most."""
     available = ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)
-    return max(1, min(num_units, int(available), resources.num_scoring_workers or num_units))
+    return max(1, min(most, int(available)))

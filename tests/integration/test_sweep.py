@@ -1,6 +1,14 @@
 """Sweeps on a real cluster, some minutes of small trainings: .venv/bin/pytest tests/integration/test_sweep.py"""
 
+import contextlib
 import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
 
 import pyarrow.parquet as pq
 import pytest
@@ -127,3 +135,46 @@ def test_the_command_says_what_it_found(swept, capsys):
     assert found["trials"] == {"finished": 5} and found["reused"] == 5
     assert "5 trials, 3 of them controls, 5 of them finished before" in out.err
     assert "s2l-b0.1-k4" in out.out and ray.is_initialized()
+
+
+@pytest.fixture
+def mlflow_server(tmp_path):
+    """The address of an MLflow server that keeps its runs in a folder."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", (tmp_path / "mlruns").as_uri(),
+               "--host", "127.0.0.1", "--port", str(port), "--workers", "1"]
+    with open(tmp_path / "log", "wb") as log:
+        server = subprocess.Popen(command, stdout=log, stderr=log, env={**os.environ, "MLFLOW_ALLOW_FILE_STORE": "true"},
+                                  start_new_session=True)
+    address = f"http://127.0.0.1:{port}"
+    try:
+        for _ in range(120):
+            with contextlib.suppress(OSError), urllib.request.urlopen(f"{address}/health", timeout=2):
+                break
+            assert server.poll() is None, (tmp_path / "log").read_text()
+            time.sleep(0.5)
+        yield address
+    finally:
+        os.killpg(server.pid, signal.SIGTERM)  # its own session: the server and its workers, and nothing else
+        server.wait(timeout=30)
+
+
+def test_mlflow_gets_settings_and_metrics(swept, mlflow_server, monkeypatch):
+    recipe, *_ = swept
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
+    tracked = recipe(5, **{"name": "tracked", "sweep.tracking": "mlflow", "sweep.control_seeds": 1, "resources.num_workers": 1})
+    sweep = run_sweep(tracked, "test")
+    assert not sweep.errors
+    from mlflow.tracking import MlflowClient
+
+    client = MlflowClient(mlflow_server)
+    runs = client.search_runs([client.get_experiment_by_name("tracked").experiment_id])
+    logged = {run.data.params["settings/trial"]: run for run in runs}
+    assert set(logged) == {"s2l-b0.1-k4-seed5", "random-b0.1-seed5", "full-seed5"}
+    for name, run in logged.items():
+        assert run.info.status == "FINISHED"
+        row = next(row for row in sweep.table().to_pylist() if row["trial"] == name)
+        assert run.data.metrics["problems.loss"] == pytest.approx(dict(row["metrics"])["problems.loss"])
+    assert logged["s2l-b0.1-k4-seed5"].data.params["settings/selection.budget"] == "0.1"
