@@ -23,7 +23,7 @@ def answer_section(study: Study, scores: Scores) -> Section:
         states = ", ".join(f"{point.label}: {arm.state}" for point in study.points for arm in point.arms[:1])
         return Section((f"There is no answer yet: no arm has a finished evaluation of {scores.metric.title} "
                         f"({states or 'no arm'}).", *_failures(study)))
-    sentences = [_against_full(study, scores), *_against_random(study, scores), *_failures(study)]
+    sentences = [*_against_full(study, scores), *_against_random(study, scores), *_failures(study)]
     one_seed = all(score.estimate.num_seeds == 1 for score in scores.scores)
     if one_seed:
         sentences.append("One seed: the intervals hold the chance in the held-out examples, not that of another "
@@ -41,28 +41,31 @@ def verdict(gap: Gap) -> str:
     return f"{gap.ours.label} is better" if gap.is_better else f"{gap.theirs.label} is better"
 
 
-def _against_full(study: Study, scores: Scores) -> str:
+def _against_full(study: Study, scores: Scores) -> list[str]:
+    """Say what the smallest budget is whose interval reaches full data's, and how sure that is."""
     metric, name = scores.metric, _title(study)
     assert metric is not None
     own = [gap for gap in scores.against_full if gap.ours.selector == study.selector]
     if not any(score.point.selector == "full" for score in scores.scores):
-        return (f"Whether {name} reaches full data is not known: nothing was trained on all of the pool "
-                "(selection.controls=[random,full] adds it).")
+        return [f"Whether {name} reaches full data is not known: nothing was trained on all of the pool "
+                "(selection.controls=[random,full] adds it)."]
     if not own:
-        return f"Whether {name} reaches full data is not known: no arm of it is finished."
+        return [f"Whether {name} reaches full data is not known: no arm of it is finished."]
     by_size = sorted(own, key=lambda gap: _score(scores, gap.ours).rows)
     reached = next((gap for gap in by_size if gap.reaches), None)
     if reached is None:
-        best = max(by_size, key=lambda gap: _score(scores, gap.ours).rows)
-        return (f"No budget of {name} reaches full data on {metric.title}. The largest, {_size(scores, best.ours)}, is "
-                f"{_compared(scores, best)}.")
+        return [f"No budget of {name} reaches full data on {metric.title}.",
+                f"The largest, {_size(scores, by_size[-1].ours)}: {_compared(scores, by_size[-1])}."]
+    sentences = [
+        f"The smallest budget at which {name}'s interval reaches full data on {metric.title} is "
+        f"{_size(scores, reached.ours)}.",
+        f"There it is {_compared(scores, reached)}. {_not_excluded(reached, metric)}",
+    ]
     tightest = min(by_size, key=lambda gap: gap.worst)
-    sentence = (f"{name} reaches full data on {metric.title} from {_size(scores, reached.ours)} on: "
-                f"{_compared(scores, reached)}. {_not_excluded(reached, metric)}")
-    if tightest is reached or tightest.worst == reached.worst:
-        return sentence
-    return (f"{sentence} The tightest bound is that of {_size(scores, tightest.ours)}: {_compared(scores, tightest)}. "
-            f"{_not_excluded(tightest, metric)}")
+    if tightest.worst < reached.worst:
+        sentences.append(f"The tightest bound is that of {_size(scores, tightest.ours)}: "
+                         f"{_compared(scores, tightest)}. {_not_excluded(tightest, metric)}")
+    return sentences
 
 
 def _compared(scores: Scores, gap: Gap) -> str:
@@ -76,7 +79,7 @@ def _not_excluded(gap: Gap, metric: Metric) -> str:
     if gap.worst == 0:
         return "All of the interval lies on the better side."
     way = "higher" if metric.lower_is_better else "lower"
-    return f"That is no loss shown, not no loss: the interval does not exclude one of {number(gap.worst)} ({way})."
+    return f"That shows no loss, and proves none absent: the interval does not exclude {number(gap.worst)} {way}."
 
 
 def _against_random(study: Study, scores: Scores) -> list[str]:

@@ -126,7 +126,8 @@ def _describe(study: Study, arm: Arm) -> str:
 
 def _subtitle(study: Study) -> str:
     arm = study.primary
-    counts = f"{counted(len(study.arms), 'arm')}; without their seeds {len(study.points):,}"
+    counts = (f"{counted(len(study.arms), 'arm')}: {counted(len(study.points), 'combination')} of selector, settings and "
+              "budget, each with its seeds")
     if arm is None:
         return counts
     rule = "of the recipe's selector, at its own budget where that was run, else the largest"

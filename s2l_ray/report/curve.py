@@ -16,7 +16,8 @@ def curve_section(study: Study, scores: Scores) -> Section:
     metric = scores.metric
     better = "lower" if metric.lower_is_better else "higher"
     num_budgets = len({score.point.budget for score in scores.scores if score.point.selector != "full"})
-    sentences = [f"{metric.title[0].upper()}{metric.title[1:]}; {better} is better. Bars are 95 % intervals over "
+    title = f"{metric.title[0].upper()}{metric.title[1:]}"
+    sentences = [f"{title}; {better} is better. Bars are 95 % intervals over "
                  "held-out examples and seeds; below are the mean seconds of selecting and fine-tuning."]
     if num_budgets == 1:
         sentences.append("One budget was run; a sweep over selection.budget makes this a curve.")
@@ -25,7 +26,7 @@ def curve_section(study: Study, scores: Scores) -> Section:
         f"({interval(score.estimate)})" for score in scores.scores[:12]
     )
     figure = Figure(
-        "curve", f"{metric.title} by budget", f"{metric.title} by share of the pool. {description}.",
+        "curve", f"{title} by budget", f"{title} by share of the pool. {description}.",
         _traces(study, scores), _layout(scores), (_table(study, scores), *_other_metrics(study)), 480,
     )
     return Section(tuple(sentences), (figure,))

@@ -37,12 +37,13 @@ def test_the_answer_of_a_run(finished_run):
     assert against_random.estimate.value == 0.5 and against_random.is_significant
     assert against_random.estimate.num_examples == 40 and against_random.estimate.num_seeds == 1
     assert [(g.ours.label, g.estimate.value) for g in against_full] == [("s2l", 0.25), ("random", -0.25)]
-    first, second, third = build_page(study).sections["answer"].sentences
-    assert first.startswith("S2L reaches full data on exact match on problems from 20\u00a0% of the pool (8 rows) on: "
-                            "0.750 against 0.500, a difference of +0.250 (95\u00a0% interval ")
-    assert first.endswith("40 examples, 1 seed). All of the interval lies on the better side.")
-    assert second.startswith("S2L is better than random at 20\u00a0% of the pool (8 rows): +0.500 (95\u00a0% interval ")
-    assert third.startswith("One seed: ")
+    first, second, third, fourth = build_page(study).sections["answer"].sentences
+    assert first == ("The smallest budget at which S2L's interval reaches full data on exact match on problems is "
+                     "20\u00a0% of the pool (8 rows).")
+    assert second.startswith("There it is 0.750 against 0.500, a difference of +0.250 (95\u00a0% interval +")
+    assert second.endswith("40 examples, 1 seed). All of the interval lies on the better side.")
+    assert third.startswith("S2L is better than random at 20\u00a0% of the pool (8 rows): +0.500 (95\u00a0% interval ")
+    assert fourth.startswith("One seed: ")
 
 
 def sweep_of(tiny, values):
@@ -62,7 +63,7 @@ def test_noise_is_no_difference_and_says_how_large_a_loss_it_leaves_open(tiny):
     assert not scores.against_random[0].is_significant
     text = " ".join(build_page(study).sections["answer"].sentences)
     assert "There is no significant difference between S2L and random at" in text
-    assert "That is no loss shown, not no loss: the interval does not exclude one of" in text
+    assert "That shows no loss, and proves none absent: the interval does not exclude" in text
     assert "One seed" not in text
 
 
