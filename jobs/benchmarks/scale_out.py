@@ -8,7 +8,7 @@ and again by the real stage on a Ray cluster of this machine's cores:
   workers    1 and 2 scoring workers of one thread, at 2 points
   points     2 and 10 points, beside the sum of the same models one at a time (model time, without loading)
   share      of the wall clock times workers of the longest of these passes, what is not scoring
-  memory     peak of the driver and of the largest process below it, over pools of short word problems of growing size
+  memory     peak of the driver and of the largest process below it, over pools of short rows of growing size
 Prints a table, then one JSON line.
 """
 
@@ -33,7 +33,6 @@ from s2l_ray.artifacts import Artifact, git_commit
 from s2l_ray.config import Recipe, ResourcesConfig
 from s2l_ray.pipeline import plan_line, run_line
 from s2l_ray.quickstart import ASSETS
-from s2l_ray.quickstart.problems import write_files
 from s2l_ray.recipes import parse_recipe
 from s2l_ray.stages.trajectories import run_trajectories
 
@@ -120,10 +119,18 @@ def speeds(line: Any) -> dict[str, Any]:
     }
 
 
+def write_sums(file: Path, num_rows: int) -> None:
+    """Write short rows, no two of them alike."""
+    with file.open("w", encoding="utf-8") as stream:
+        for number in range(num_rows):
+            row = {"instruction": f"Add {number} and {number % 97}.", "input": "", "output": str(number + number % 97)}
+            stream.write(json.dumps(row) + "\n")
+
+
 def memory(num_rows: int) -> dict[str, Any]:
-    """Return the peaks of the whole line up to trajectories over short word problems."""
+    """Return the peaks of the whole line up to trajectories over short rows."""
     with tempfile.TemporaryDirectory() as folder:
-        write_files(Path(folder), num_rows, 8, seed=0)
+        write_sums(Path(folder) / "pool.jsonl", num_rows)
         data = {"path": f"{folder}/pool.jsonl", "id_column": None, "max_length": 64, "prompt_style": "plain",
                 "drop_duplicates": False}
         line = plan_line(recipe_of(folder, data, {"path": str(ASSETS / "proxy_base")}, 2), "trajectories")
@@ -146,7 +153,7 @@ def main() -> None:
     ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         proxy = {"config": SHAPE, "tokenizer": asked.tokenizer, "eos_token": "<|endoftext|>"}
-        data = {"path": asked.data, "limit": asked.rows, "max_bad_fraction": 0.1}
+        data = {"path": asked.data, "limit": asked.rows, "max_bad_fraction": 0.1, "shard_rows": 256}
         line = plan_line(recipe_of(folder, data, proxy, NUM_POINTS), "trajectories")
         run_line(line, "benchmark")
         found = speeds(line)

@@ -1,5 +1,6 @@
 """One streaming pass over a file: its content hash, its number of rows, and where a reader can seek."""
 
+import functools
 import hashlib
 import json
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from s2l_ray.rows.listing import KNOWN_ENDINGS, Compression, Kind, file_names, k
 from s2l_ray.rows.parquet import num_parquet_rows
 from s2l_ray.rows.parsing import iter_elements, parse_line, skip_space
 from s2l_ray.rows.streams import BOM, is_blank, iter_lines, read_chunks
+from s2l_ray.storage import resolve
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,23 @@ class _Marks:
 
     def due(self) -> bool:
         return self.num_rows % self.rows_per_mark == 0
+
+
+def scan_once(uri: str, *, rows_per_unit: int, name: str) -> FileScan:
+    """Scan a file as `scan_file` does, or answer from memory if its size and time of change are what they were.
+
+    A sweep plans dozens of runs over the same files, which may be large and far away.
+    """
+    filesystem, path = resolve(uri)
+    info = filesystem.get_file_info(path)
+    if info.mtime_ns is None:
+        return scan_file(uri, rows_per_unit=rows_per_unit, name=name)
+    return _scan_of(uri, rows_per_unit, name, info.size, info.mtime_ns)
+
+
+@functools.lru_cache(maxsize=4096)
+def _scan_of(uri: str, rows_per_unit: int, name: str, size: int, mtime_ns: int) -> FileScan:
+    return scan_file(uri, rows_per_unit=rows_per_unit, name=name)
 
 
 def scan_file(uri: str, *, rows_per_unit: int = 4096, name: str | None = None) -> FileScan:

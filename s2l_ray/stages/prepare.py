@@ -24,7 +24,7 @@ from s2l_ray.rows.hub import fetch_split
 from s2l_ray.rows.listing import file_names, list_files
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.rows.scanning import FileScan, scan_file
+from s2l_ray.rows.scanning import FileScan, scan_once
 from s2l_ray.rows.typed import unify_parquet_schemas
 from s2l_ray.rows.units import Unit, plan_units
 from s2l_ray.storage import Storage
@@ -63,7 +63,7 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
     uris = list_files(path)
     with ThreadPoolExecutor() as threads:
         named = zip(uris, file_names(uris), strict=True)
-        scans = tuple(threads.map(lambda f: scan_file(f[0], rows_per_unit=_ROWS_PER_UNIT, name=f[1]), named))
+        scans = tuple(threads.map(lambda f: scan_once(f[0], rows_per_unit=_ROWS_PER_UNIT, name=f[1]), named))
     if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
         raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
     row_format = _find_format(scans, data)

@@ -60,10 +60,19 @@ def run_trajectories(
         "num_shards_reused": run.num_reused,
         "points": [{"step": point.step, "fraction": point.fraction} for point in points],
         "precision": config.precision,
-        **throughput_facts(run.rows, time.time() - started),
+        **_throughput_facts(run.rows, time.time() - started),
         **_agreement_facts(run.rows),
     }
     return artifact.publish(facts, started)
+
+
+def _throughput_facts(rows: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:
+    """Return, and say, how fast the pass was."""
+    facts = throughput_facts(rows, wall_s)
+    if rows:
+        note(f"trajectories: {facts['tokens_per_s']:,.0f} tokens/s, {facts['peak_share']:.0%} of the rate of matrix "
+             f"products while scoring, {facts['padding_share']:.1%} padding")
+    return facts
 
 
 def _agreement_facts(rows: list[dict[str, Any]]) -> dict[str, Any]:
