@@ -126,8 +126,8 @@ def _describe(study: Study, arm: Arm) -> str:
 
 def _subtitle(study: Study) -> str:
     arm = study.primary
-    counts = (f"{counted(len(study.arms), 'arm')}: {counted(len(study.points), 'combination')} of selector, settings and "
-              "budget, each with its seeds")
+    points = counted(len(study.points), "combination")
+    counts = f"{counted(len(study.arms), 'arm')}: {points} of selector, settings and budget, each with its seeds"
     if arm is None:
         return counts
     rule = "of the recipe's selector, at its own budget where that was run, else the largest"
