@@ -47,8 +47,9 @@ def _against_full(study: Study, scores: Scores) -> list[str]:
     assert metric is not None
     own = [gap for gap in scores.against_full if gap.ours.selector == study.selector]
     if not any(score.point.selector == "full" for score in scores.scores):
-        return [f"Whether {name} reaches full data is not known: nothing was trained on all of the pool "
-                "(selection.controls=[random,full] adds it)."]
+        why = ("the arm on full data has no result" if any(point.selector == "full" for point in study.points) else
+               "no arm is trained on all of the pool (selection.controls=[random,full] adds it)")
+        return [f"Whether {name} reaches full data is not known: {why}."]
     if not own:
         return [f"Whether {name} reaches full data is not known: no arm of it is finished."]
     by_size = sorted(own, key=lambda gap: _score(scores, gap.ours).rows)
@@ -78,8 +79,8 @@ def _not_excluded(gap: Gap, metric: Metric) -> str:
     """Say how large a loss against full data the interval leaves possible, so that noise is not taken for success."""
     if gap.worst == 0:
         return "All of the interval lies on the better side."
-    way = "higher" if metric.lower_is_better else "lower"
-    return f"That shows no loss, and proves none absent: the interval does not exclude {number(gap.worst)} {way}."
+    way = "above" if metric.lower_is_better else "below"
+    return f"A loss is not ruled out: the interval reaches {number(gap.worst)} {way} full data."
 
 
 def _against_random(study: Study, scores: Scores) -> list[str]:

@@ -150,6 +150,12 @@ def points_of(arms: Sequence[Arm]) -> list[Point]:
     return points
 
 
+def trained_alike(one: Point, other: Point) -> bool:
+    """Tell whether two points differ in nothing but the selection."""
+    keys = {key for point in (one, other) for key in point.settings if not key.startswith("selection.")}
+    return all(one.arms[0].settings.get(key) == other.arms[0].settings.get(key) for key in keys)
+
+
 def _varying(arms: Sequence[Arm]) -> list[str]:
     keys = dict.fromkeys(key for arm in arms for key in arm.settings)
     return [key for key in keys if len({json.dumps(arm.settings.get(key), sort_keys=True) for arm in arms}) > 1]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from s2l_ray.progress import clock
-from s2l_ray.report.arms import Arm
+from s2l_ray.report.arms import Arm, trained_alike
 from s2l_ray.report.figures import Section, Table
 from s2l_ray.report.study import Record, Study
 
@@ -90,11 +90,12 @@ def _balance(study: Study) -> list[str]:
     first = (f"Selecting {study.rows(primary):,} rows with {name} cost {clock(select_s)} "
              f"({select_s:,.1f} s: all that the selection needs beyond tokenising).")
     ours = training_seconds(study, primary)
-    full = next((arm for arm in study.arms if arm.selector == "full" and arm.seed == primary.seed), None)
+    full = next((arm for point in study.points if point.selector == "full"
+                 and trained_alike(point, study.point_of(primary)) for arm in point.finished), None)
     theirs = None if full is None else training_seconds(study, full)
     if ours is None or full is None or theirs is None:
         return [first, "What it saved is not known: that needs finished fine-tunings on the selection and on full "
-                       "data (selection.controls=[full]) under one seed."]
+                       "data (selection.controls=[full])."]
     saved, second = theirs - ours, f"Fine-tuning took {ours:,.1f} s on the selection and {theirs:,.1f} s on full data"
     steps = [(study.manifest_of(one, "finetune") or {}).get("total_steps") for one in (primary, full)]
     if steps[0] == steps[1]:

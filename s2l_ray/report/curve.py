@@ -8,6 +8,8 @@ from s2l_ray.report.figures import Figure, Section, Table, colour, interval, num
 from s2l_ray.report.scores import Score, Scores
 from s2l_ray.report.study import Study
 
+_APART = 0.008  # of the plot's width, between the points of one budget
+
 
 def curve_section(study: Study, scores: Scores) -> Section:
     """Return the curve with its table, or a sentence where nothing was evaluated."""
@@ -37,19 +39,21 @@ def _traces(study: Study, scores: Scores) -> list[dict[str, Any]]:
     labels = list(dict.fromkeys(s.point.label for s in scores.scores if s.point.selector != "full"))
     for order, label in enumerate(labels):
         own = sorted((s for s in scores.scores if s.point.label == label), key=lambda s: s.share)
-        x = [100 * score.share for score in own]
+        shares = [100 * score.share for score in own]
+        # Side by side: intervals of one budget would lie over each other.
+        x = [share + _APART * _range(scores)[1] * (order - (len(labels) - 1) / 2) for share in shares]
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": plot_text(label), "x": x,
             "legendgroup": plot_text(label), "y": [score.estimate.value for score in own],
             "error_y": {"type": "data", "symmetric": False, "color": colour(order), "thickness": 1.5, "width": 5,
                         "array": [s.estimate.high - s.estimate.value for s in own],
                         "arrayminus": [s.estimate.value - s.estimate.low for s in own]},
-            "hovertemplate": "%{y:.4f} at %{x:.3g} %", **style(order),
+            "customdata": shares, "hovertemplate": "%{y:.4f} at %{customdata:.3g} %", **style(order),
         })
         traces.append({
             "type": "scatter", "mode": "lines+markers", "name": plot_text(label), "x": x, "yaxis": "y2",
             "y": [_seconds(study, score.point) for score in own], "legendgroup": plot_text(label), "showlegend": False,
-            "hovertemplate": "%{y:,.1f} s at %{x:.3g} %", **style(order),
+            "customdata": shares, "hovertemplate": "%{y:,.1f} s at %{customdata:.3g} %", **style(order),
         })
     return [*_full_band(scores), *traces]
 

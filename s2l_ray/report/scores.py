@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.metrics.seeds import SeedEstimate, difference_over_seeds, holm, mean_over_seeds
-from s2l_ray.report.arms import Arm, Point
+from s2l_ray.report.arms import Arm, Point, trained_alike
 from s2l_ray.report.study import PAIRED_METRICS, Metric, Study
 
 _SIGNIFICANT = 0.05
@@ -143,7 +143,7 @@ def _gaps(
     gaps = []
     for point in ours:
         for other in theirs:
-            fits = other is not point and _trained_alike(point, other)
+            fits = other is not point and trained_alike(point, other)
             fits = fits and (point.budget == other.budget or not same_budget)
             if fits:
                 rng = np.random.default_rng(0)
@@ -151,12 +151,6 @@ def _gaps(
                 gaps.append(Gap(point, other, estimate, metric.lower_is_better))
                 break
     return gaps
-
-
-def _trained_alike(one: Point, other: Point) -> bool:
-    """Tell whether two points differ in nothing but the selection."""
-    keys = {key for point in (one, other) for key in point.settings if not key.startswith("selection.")}
-    return all(one.arms[0].settings.get(key) == other.arms[0].settings.get(key) for key in keys)
 
 
 def _adjusted(gaps: Sequence[Gap]) -> list[Gap]:

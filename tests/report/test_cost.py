@@ -40,3 +40,11 @@ def test_steps_that_an_earlier_run_made_are_called_reused(tiny, finished_run):
     tiny.storage.write_json("runs/tiny/run.json", {**record, "started": 200.0})
     rows = build_page(read_study([finished_run], "")).sections["cost"].tables[0].rows
     assert {row[4] for row in rows[:-1]} == {"reused"}
+
+
+def test_full_data_that_was_trained_otherwise_is_no_measure_of_what_was_saved(tiny, finished_run):
+    other = tiny.write_run("other", tiny.add_arm("full", "long", list(range(40)), [1, 0, 1, 0] * 10, wall_s=99.0),
+                           target={**tiny.recipe["target"], "max_steps": 77})
+    for order in ([finished_run, other], [other, finished_run]):
+        sentences = build_page(read_study(order, "")).sections["cost"].sentences
+        assert "20.0 s on full data" in sentences[1]

@@ -63,7 +63,7 @@ def test_noise_is_no_difference_and_says_how_large_a_loss_it_leaves_open(tiny):
     assert not scores.against_random[0].is_significant
     text = " ".join(build_page(study).sections["answer"].sentences)
     assert "There is no significant difference between S2L and random at" in text
-    assert "That shows no loss, and proves none absent: the interval does not exclude" in text
+    assert "A loss is not ruled out: the interval reaches 0." in text
     assert "One seed" not in text
 
 
