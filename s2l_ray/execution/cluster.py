@@ -63,12 +63,16 @@ def _start_local(resources: ResourcesConfig, options: dict[str, Any]) -> None:
              object_store_memory=1 << 30, **options)
 
 
+def worker_needs(resources: ResourcesConfig) -> dict[str, int]:
+    """Return what a group of training workers takes: Ray's resource -> amount."""
+    cpus = {"CPU": resources.num_workers * resources.cpus_per_worker}
+    return cpus | ({"GPU": resources.num_workers} if resources.use_gpu else {})
+
+
 def check_fits(resources: ResourcesConfig) -> None:
     """Refuse training workers for which a cluster that cannot grow has no room; they would wait for ever."""
     have = ray.cluster_resources()
-    need = {"CPU": resources.num_workers * resources.cpus_per_worker}
-    if resources.use_gpu:
-        need["GPU"] = resources.num_workers
+    need = worker_needs(resources)
     for name, amount in need.items():
         if have.get(name, 0) < amount:
             raise InputError(

@@ -31,6 +31,7 @@ from s2l_ray.training_config import TargetConfig
 
 def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
     """Train on this worker's share of every step; rank 0 uploads points, checkpoints and the finished model."""
+    board.tell.remote(0, {})
     keep_freed_memory()
     torch.set_num_threads(run.cpus_per_worker)
     deepspeed = isinstance(run.config, TargetConfig)

@@ -4,6 +4,7 @@ import contextlib
 import os
 import signal
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,11 +15,13 @@ from ray.train.torch import TorchConfig, TorchTrainer
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
+from s2l_ray.execution.cluster import worker_needs
 from s2l_ray.modeling.schedule import TrainingRun
-from s2l_ray.progress import task
+from s2l_ray.progress import clock, note, task
 from s2l_ray.training_config import TargetConfig
 
 _RESUME = "resume"
+_SAY_WAITING_S = 20.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
@@ -58,7 +61,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
         # Unsplit: an even split drops rows silently, and each worker samples from the whole table by index anyway.
         dataset_config=DataConfig(datasets_to_split=[]),
     )
-    with _watch(run, board), _interruptible():
+    with _watch(run, board, resources), _interruptible():
         result = trainer.fit()
     outcome = result.return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
@@ -87,16 +90,23 @@ def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
 
 @ray.remote
 class _Board:
-    """Where rank 0 leaves how far it is, for the driver to show."""
+    """Where rank 0 leaves how far it is, for the driver to show; step -1 until it has started."""
 
     def __init__(self) -> None:
-        self._step, self._facts = 0, {}  # type: ignore[var-annotated]
+        self._step, self._facts = -1, {}  # type: ignore[var-annotated]
 
     def tell(self, step: int, facts: dict[str, float]) -> None:
         self._step, self._facts = step, facts
 
     def read(self) -> tuple[int, dict[str, float]]:
         return self._step, self._facts
+
+
+def waiting_for(resources: ResourcesConfig) -> str:
+    """Return what a group of training workers needs and how much of it is free now, in words."""
+    need, free = worker_needs(resources), ray.available_resources()
+    wanted = " and ".join(f"{amount} {name}s (free {free.get(name, 0):g})" for name, amount in need.items())
+    return f"waiting for {wanted}"
 
 
 @contextlib.contextmanager
@@ -113,15 +123,20 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watch(run: TrainingRun, board: Any) -> Iterator[None]:
-    """Show the board's state while the block runs."""
+def _watch(run: TrainingRun, board: Any, resources: ResourcesConfig) -> Iterator[None]:
+    """Show the board's state while the block runs, and what is waited for before there is any."""
     ended = threading.Event()
 
     def follow() -> None:
+        started = said = time.monotonic()
         with task(run.name, run.plan.total_steps, "steps") as progress:
             while not ended.wait(0.5):
                 step, facts = ray.get(board.read.remote())
-                progress.update(step, facts)
+                if step >= 0:
+                    progress.update(step, facts)
+                elif time.monotonic() - said >= _SAY_WAITING_S:
+                    said = time.monotonic()
+                    note(f"{run.name}: {waiting_for(resources)}, {clock(said - started)}")
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

@@ -11,7 +11,7 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from s2l_ray.artifacts import git_commit
 from s2l_ray.config import Recipe, ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution.cluster import ray_session
+from s2l_ray.execution.cluster import ray_session, worker_needs
 from s2l_ray.pipeline import STAGES, Line, Step, plan_line, run_steps
 from s2l_ray.progress import note
 from s2l_ray.sweep.record import Sweep
@@ -141,13 +141,10 @@ def trials_at_a_time(resources: ResourcesConfig, asked: int | None) -> int:
     A cluster that grows starts with what it has; one trial at least, so that it is asked to grow.
     """
     have = ray.cluster_resources()
-    fit = int(have.get("CPU", 0) // (resources.num_workers * resources.cpus_per_worker))
-    if resources.use_gpu:
-        fit = min(fit, int(have.get("GPU", 0) // resources.num_workers))
+    fit = min(int(have.get(name, 0) // amount) for name, amount in worker_needs(resources).items())
     return max(1, min(fit, asked or fit))
 
 
 def _why(room: int, resources: ResourcesConfig) -> str:
-    cpus = resources.num_workers * resources.cpus_per_worker
-    gpus = f" and {resources.num_workers} GPUs" if resources.use_gpu else ""
-    return f"{room} at a time: each takes {cpus} CPUs{gpus}"
+    needs = " and ".join(f"{amount} {name}s" for name, amount in worker_needs(resources).items())
+    return f"{room} at a time: each takes {needs}"

@@ -1,14 +1,17 @@
 """How Ray runs our units: .venv/bin/pytest tests/integration/test_execution.py"""
 
 import os
+import re
 import time
 import urllib.request
 from collections import Counter
+from types import SimpleNamespace
 
 import pytest
 import ray
 
 from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution import training
 from s2l_ray.execution.work import run_units
 
 pytestmark = pytest.mark.integration
@@ -53,3 +56,21 @@ def test_prometheus_reads_units_and_tokens_of_each_stage(ray_cluster):
         }
         time.sleep(1)
     assert found == {"units": 3.0, "tokens": 300.0}, metrics()[:2000]
+
+
+def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(ray_cluster, monkeypatch, capsys):
+    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
+    ray.get(holder.ready.remote())
+    monkeypatch.setattr(training, "_SAY_WAITING_S", 1.0)
+    run = SimpleNamespace(name="finetune on s2l", plan=SimpleNamespace(total_steps=10))
+    board = training._Board.options(num_cpus=0).remote()
+    try:
+        with training._watch(run, board, ResourcesConfig(num_workers=2)):
+            time.sleep(4)
+            waited = capsys.readouterr().err
+            ray.get(board.tell.remote(3, {}))
+            time.sleep(2)
+            assert "waiting" not in capsys.readouterr().err
+    finally:
+        ray.kill(holder)
+    assert re.search(r"finetune on s2l: waiting for 2 CPUs \(free 1\), \d s", waited), waited
