@@ -11,8 +11,9 @@ import numpy as np
 import ray
 
 from s2l_ray.artifacts import Artifact, git_commit
-from s2l_ray.config import DataConfig, Recipe, ResourcesConfig, TaskConfig
+from s2l_ray.config import DataConfig, Recipe, TaskConfig
 from s2l_ray.execution.cluster import ray_session
+from s2l_ray.execution.preflight import local_inputs
 from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.modeling.throughput import resolve_precision
@@ -252,10 +253,10 @@ def _steps_of(recipe: Recipe, config: SelectionConfig, inputs: SelectInputs, tas
 def run_line(line: Line, command: str) -> list[dict[str, Any]]:
     """Record the run, run what of it is not finished yet, and return each step's account."""
     record_run(line, command)
-    return run_steps(line.steps, line.recipe.resources, line.storage)
+    return run_steps(line.steps, line.recipe, line.storage)
 
 
-def run_steps(steps: Sequence[Step], resources: ResourcesConfig, storage: Storage) -> list[dict[str, Any]]:
+def run_steps(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> list[dict[str, Any]]:
     """Run what is not finished yet, in order, and return each step's account: label, manifest, reused, seconds.
 
     Ray starts with the first step that has work to do, so finished steps answer at once.
@@ -268,7 +269,7 @@ def run_steps(steps: Sequence[Step], resources: ResourcesConfig, storage: Storag
             if not reused and not connected:
                 if not ray.is_initialized():
                     note("starting Ray ...")
-                stack.enter_context(ray_session(resources, storage))
+                stack.enter_context(ray_session(recipe.resources, storage, local_inputs(recipe)))
                 connected = True
             manifest = step.artifact.manifest() if reused else step.run()
             seconds = time.time() - started

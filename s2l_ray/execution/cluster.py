@@ -5,21 +5,20 @@ import logging
 import os
 import signal
 import threading
-import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
+from s2l_ray.execution.preflight import check_nodes, describe_nodes
 from s2l_ray.storage import Storage
 
 
 @contextlib.contextmanager
-def ray_session(resources: ResourcesConfig, storage: Storage) -> Iterator[None]:
-    """Be connected to Ray while the block runs.
+def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[str] = ()) -> Iterator[str]:
+    """Be connected to Ray while the block runs, on nodes that can do the work (`check_nodes`); yields what they are.
 
     Joins `resources.ray_address`, else the cluster of the job this runs in (RAY_ADDRESS), else starts a cluster of
     this machine's own that ends with the block. A connection that is already there is used and left as it is.
@@ -27,11 +26,10 @@ def ray_session(resources: ResourcesConfig, storage: Storage) -> Iterator[None]:
     Raises
     ------
     InputError
-        The cluster cannot be reached, has no room for the workers, or a node cannot use the storage.
+        The cluster cannot be reached, has no room for the workers, or a node cannot do the work.
     """
     if ray.is_initialized():
-        _check_storage_everywhere(storage)
-        yield
+        yield describe_nodes(check_nodes(storage, paths))
         return
     address = resources.ray_address or os.environ.get("RAY_ADDRESS")
     # Workers' prints would mix with ours; Ray keeps them in its session folder, and errors reach us as exceptions.
@@ -49,8 +47,7 @@ def ray_session(resources: ResourcesConfig, storage: Storage) -> Iterator[None]:
     try:
         if not address:
             check_fits(resources)
-        _check_storage_everywhere(storage)
-        yield
+        yield describe_nodes(check_nodes(storage, paths))
     finally:
         ray.shutdown()
 
@@ -79,46 +76,3 @@ def check_fits(resources: ResourcesConfig) -> None:
                 f"training needs {amount} {name} for resources.num_workers={resources.num_workers}, this machine has "
                 f"{have.get(name, 0):g}: lower resources.num_workers, or join a cluster with resources.ray_address"
             )
-
-
-def _check_storage_everywhere(storage: Storage) -> None:
-    """Prove that every node can write to the storage and read what the others wrote."""
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
-    folder = f".preflight-{uuid.uuid4().hex}"
-    try:
-        write = [_on(node, _write_probe).remote(storage, folder, node) for node in nodes]
-        errors = [error for error in ray.get(write) if error]
-        if not errors:
-            read = [_on(node, _read_probes).remote(storage, folder, nodes) for node in nodes]
-            errors = [error for error in ray.get(read) if error]
-    finally:
-        storage.delete_folder(folder)
-    if errors:
-        raise InputError(
-            f"storage {storage.uri!r} does not serve all {len(nodes)} nodes: {errors[0]}. Use a shared folder or an "
-            "object store (s3://...) that every node can reach."
-        )
-
-
-def _on(node: str, function: object) -> ray.remote_function.RemoteFunction:
-    place = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(function).options(num_cpus=0, scheduling_strategy=place)  # type: ignore[call-overload]
-
-
-def _write_probe(storage: Storage, folder: str, node: str) -> str | None:
-    try:
-        storage.write_bytes(f"{folder}/{node}", node.encode())
-    except OSError as error:
-        return f"node {ray.util.get_node_ip_address()} cannot write ({error})"
-    return None
-
-
-def _read_probes(storage: Storage, folder: str, nodes: list[str]) -> str | None:
-    for node in nodes:
-        try:
-            content = storage.read_bytes(f"{folder}/{node}")
-        except OSError as error:
-            return f"node {ray.util.get_node_ip_address()} does not see what another node wrote ({error})"
-        if content != node.encode():
-            return f"node {ray.util.get_node_ip_address()} reads other bytes than were written"
-    return None

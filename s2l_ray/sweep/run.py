@@ -12,6 +12,7 @@ from s2l_ray.artifacts import git_commit
 from s2l_ray.config import Recipe, ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.cluster import ray_session, worker_needs
+from s2l_ray.execution.preflight import local_inputs
 from s2l_ray.pipeline import STAGES, Line, Step, plan_line, run_steps
 from s2l_ray.progress import note
 from s2l_ray.sweep.record import Sweep
@@ -44,8 +45,8 @@ def run_sweep(recipe: Recipe, command: str) -> Sweep:
     note(f"sweep: {len(trials)} trials, {sum(trial.is_control for trial in trials)} of them controls{kept}")
     if left or any(not step.artifact.is_finished for step in sweep.shared):
         note("starting Ray ...")
-        with ray_session(recipe.resources, sweep.storage):
-            run_steps(sweep.shared, recipe.resources, sweep.storage)
+        with ray_session(recipe.resources, sweep.storage, local_inputs(recipe)):
+            run_steps(sweep.shared, recipe, sweep.storage)
             if left:
                 _tune(sweep, {trial.name for trial in left})
     sweep.wall_s = time.time() - started

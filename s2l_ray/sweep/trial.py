@@ -21,7 +21,7 @@ def run_trial(config: dict[str, Any], points: dict[str, list[Trial]], metric: st
     for trial in points[config[SETTINGS]["trial"]]:
         try:
             line = plan_line(trial.recipe)
-            run_steps(line.steps, line.recipe.resources, line.storage)
+            run_steps(line.steps, line.recipe, line.storage)
         except Exception as error:
             worst = -math.inf if mode == "max" else math.inf
             tune.report({VALUE: worst, "seeds": len(values), ERROR: f"{trial.name}: {type(error).__name__}: {error}"})

@@ -1,0 +1,118 @@
+"""Before any work: every node uses the storage, sees the inputs, and runs the same versions."""
+
+import shutil
+import tempfile
+import uuid
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from s2l_ray.artifacts import package_versions
+from s2l_ray.config import Recipe
+from s2l_ray.errors import InputError
+from s2l_ray.rows.listing import list_files
+from s2l_ray.storage import Storage
+
+_MIN_DISK_BYTES = 1 << 30
+
+
+def check_nodes(storage: Storage, paths: Sequence[str]) -> list[dict[str, Any]]:
+    """Prove that every living node can do the work, and return what each has: address, disk, memory, resources.
+
+    Parameters
+    ----------
+    paths
+        Files and folders of this machine that the work reads: data, models, tokenizers.
+
+    Raises
+    ------
+    InputError
+        A node cannot write the storage or read what another one wrote, lacks an input, has other versions of a package
+        that results depend on, or less than 1 GiB of disk left for temporary files.
+    """
+    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    folder = f".preflight-{uuid.uuid4().hex}"
+    try:
+        found = ray.get([_on(node, _look).remote(storage, folder, node, list(paths)) for node in nodes])
+        unread = ray.get([_on(node, _read).remote(storage, folder, nodes) for node in nodes])
+    finally:
+        storage.delete_folder(folder)
+    errors = [node["error"] for node in found if node["error"]] + [error for error in unread if error]
+    if errors:
+        raise InputError(
+            f"storage {storage.uri!r} does not serve all {len(nodes)} nodes: {errors[0]}. Use a shared folder or an "
+            "object store (s3://...) that every node can reach."
+        )
+    for node in found:
+        _check_node(node)
+    return found
+
+
+def _check_node(node: dict[str, Any]) -> None:
+    ours, where = package_versions(), f"node {node['address']}"
+    other = {name: theirs for name, theirs in node["versions"].items() if name in ours and ours[name] != theirs}
+    absent = sorted(set(ours) - set(node["versions"]))
+    if other or absent:
+        differ = [f"{name} {theirs} instead of {ours[name]}" for name, theirs in other.items()]
+        raise InputError(f"{where} has {', '.join([*differ, *(f'no {name}' for name in absent)])}: install the same "
+                         "versions on every node (pip install --constraint constraints.txt)")
+    if node["missing"]:
+        raise InputError(f"{where} does not see {node['missing'][0]}: use a folder that all nodes share, or a URI "
+                         "(s3://...) or hub name")
+    if node["free_disk_bytes"] < _MIN_DISK_BYTES:
+        raise InputError(f"{where} has {node['free_disk_bytes'] / 1e9:.1f} GB of disk left in {node['scratch']}; at "
+                         f"least {_MIN_DISK_BYTES / 1e9:.1f} GB are needed for temporary files: free some")
+
+
+def _on(node: str, function: object) -> ray.remote_function.RemoteFunction:
+    place = NodeAffinitySchedulingStrategy(node, soft=False)
+    return ray.remote(function).options(num_cpus=0, scheduling_strategy=place)  # type: ignore[call-overload]
+
+
+def _look(storage: Storage, folder: str, node: str, paths: list[str]) -> dict[str, Any]:
+    """Write to the storage, and return what this node has."""
+    address, error = ray.util.get_node_ip_address(), None
+    try:
+        storage.write_bytes(f"{folder}/{node}", node.encode())
+    except OSError as problem:
+        error = f"node {address} cannot write ({problem})"
+    return {
+        "address": address, "error": error, "versions": package_versions(), "scratch": tempfile.gettempdir(),
+        "missing": [path for path in paths if not Path(path).exists()],
+        "free_disk_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
+    }
+
+
+def _read(storage: Storage, folder: str, nodes: list[str]) -> str | None:
+    """Read what the nodes that could write wrote."""
+    address = ray.util.get_node_ip_address()
+    for node in nodes:
+        try:
+            content = storage.read_bytes(f"{folder}/{node}")
+        except OSError as error:
+            return f"node {address} does not see what another node wrote ({error})"
+        if content != node.encode():
+            return f"node {address} reads other bytes than were written"
+    return None
+
+
+def describe_nodes(nodes: Sequence[dict[str, Any]]) -> str:
+    """Return what the cluster has now, in words."""
+    free, have = min(node["free_disk_bytes"] for node in nodes), ray.cluster_resources()
+    amounts = (
+        f"{have.get('CPU', 0):g} CPUs", f"{have.get('GPU', 0):g} GPUs", f"{have.get('memory', 0) / 1e9:.1f} GB memory",
+        f"{have.get('object_store_memory', 0) / 1e9:.1f} GB object store", f"{free / 1e9:.0f} GB disk free",
+    )
+    return f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}: {', '.join(amounts)}"
+
+
+def local_inputs(recipe: Recipe) -> list[str]:
+    """Return the files and folders of this machine that a recipe reads, of data sets of many files the first."""
+    models = (recipe.proxy.model, recipe.target.model, recipe.embedding.model, recipe.probe.judge)
+    folders = [name for model in models if model is not None for name in (model.path, model.tokenizer) if name]
+    data = [path for path in (recipe.data.path, *(task.path for task in recipe.evaluation.tasks)) if path]
+    files = [list_files(path)[0] for path in data if "://" not in path]
+    return list(dict.fromkeys([*files, *(folder for folder in folders if Path(folder).is_dir())]))
