@@ -9,7 +9,7 @@ import sys
 import webbrowser
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -18,6 +18,10 @@ from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
 from s2l_ray.progress import clock, counts, note
 from s2l_ray.recipes import parse_selection, shipped_recipes
+
+if TYPE_CHECKING:  # the pipeline brings torch and Ray
+    from s2l_ray.pipeline import Step
+    from s2l_ray.storage import Storage
 
 app = typer.Typer(
     help="Choose the part of an instruction data set worth fine-tuning on (S2L), and fine-tune on it, on Ray.",
@@ -30,6 +34,9 @@ Overrides = Annotated[
     typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the recipe's.", show_default=False),
 ]
 Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
+DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check everything, say what would run and where, and stop there.")
+]
 Open = Annotated[bool, typer.Option("--open", help="Open the report in the browser.")]
 
 
@@ -40,13 +47,19 @@ def _load(source: str, overrides: Overrides) -> Recipe:
     return load_filled(source, overrides or [])
 
 
-def _run(recipe: Recipe, until: str, *, export: Path | None = None, report: bool = False, show: bool = False) -> None:
+def _run(
+    recipe: Recipe, until: str, *, export: Path | None = None, report: bool = False, show: bool = False,
+    dry: bool = False,
+) -> None:
     # Imported here: `s2l --help` and `s2l recipes` should not wait for torch and Ray.
     from s2l_ray.pipeline import plan_line, run_line
     from s2l_ray.results import collect_results, tables_of
 
     quiet()
     line = plan_line(recipe, until)
+    if dry:
+        _dry_run(line.steps, line.recipe, line.storage)
+        return
     accounts = run_line(line, shlex.join(["s2l", *sys.argv[1:]]))
     results = collect_results(line, accounts)
     line.storage.write_json(f"{line.folder}/results.json", results)
@@ -60,6 +73,14 @@ def _run(recipe: Recipe, until: str, *, export: Path | None = None, report: bool
     if report:
         results["report"] = _report([line.storage.uri_of(line.folder)], show=show)
     print_json(results)
+
+
+def _dry_run(steps: "Sequence[Step]", recipe: Recipe, storage: "Storage") -> None:
+    from s2l_ray.plan import dry_run, table_of
+
+    plan = dry_run(steps, recipe, storage)
+    print_tables([table_of(plan)])
+    print_json(plan)
 
 
 def _report(runs: list[str], storage: str = "", output: Path | None = None, *, show: bool) -> str:
@@ -78,10 +99,12 @@ def _report(runs: list[str], storage: str = "", output: Path | None = None, *, s
 
 
 @app.command()
-def run(recipe: RecipeArgument, overrides: Overrides = None, show: Open = False, debug: Debug = False) -> None:
+def run(
+    recipe: RecipeArgument, overrides: Overrides = None, dry: DryRun = False, show: Open = False, debug: Debug = False
+) -> None:
     """Run a recipe from data to metrics and a report of it; what is finished is reused."""
     with answering(debug):
-        _run(_load(recipe, overrides), "evaluate", report=True, show=show)
+        _run(_load(recipe, overrides), "evaluate", report=True, show=show, dry=dry)
 
 
 def _stage_command(stage: str, summary: str) -> None:
@@ -196,17 +219,23 @@ def quickstart(overrides: Overrides = None, show: Open = False, debug: Debug = F
 
 
 @app.command()
-def sweep(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = False) -> None:
+def sweep(
+    recipe: RecipeArgument, overrides: Overrides = None, dry: DryRun = False, show: Open = False, debug: Debug = False
+) -> None:
     """Try selectors, budgets and seeds side by side (the recipe's `sweep`); what they share is computed once."""
     with answering(debug):
-        from s2l_ray.sweep.run import run_sweep
+        from s2l_ray.sweep.run import plan_sweep, run_sweep
         from s2l_ray.sweep.summary import results_of, tables_of
 
         quiet()
-        found = run_sweep(_load(recipe, overrides), shlex.join(["s2l", *sys.argv[1:]]))
+        planned = plan_sweep(_load(recipe, overrides), shlex.join(["s2l", *sys.argv[1:]]))
+        if dry:
+            _dry_run(planned.all_steps(), planned.recipe, planned.storage)
+            return
+        found = run_sweep(planned)
         print_tables(tables_of(found))
         note(f"trials: {found.storage.uri_of(found.folder)}/trials.parquet")
-        print_json(results_of(found))
+        print_json({**results_of(found), "report": _report([found.storage.uri_of(found.folder)], show=show)})
         if found.errors:
             note(f"failed: {len(found.errors)} of {len(found.trials)} trials, listed above; run again to try again")
             raise typer.Exit(1)

@@ -61,6 +61,7 @@ RULES = {
     # L5: results read what a pipeline's line made.
     "pipeline": Rule(5.0, EVERYTHING_BELOW, torch=True, ray=True),
     "results": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
+    "plan": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
     "sweep": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
     "report": Rule(5.2, EVERYTHING_BELOW),  # reads what all of them wrote, on any machine: no torch, no Ray
     # L6

@@ -65,6 +65,11 @@ class Sweep:
         """Return the sweep's folder in the storage."""
         return f"runs/{self.recipe.name}"
 
+    def all_steps(self) -> list[Step]:
+        """Return the shared steps, then those of the trials, each once."""
+        steps = [*self.shared, *(step for line in self.lines.values() for step in line.steps)]
+        return list({step.artifact.fingerprint: step for step in steps}.values())
+
     def fail(self, names: list[str], error: str) -> None:
         """Note why the first trial of these that is not finished is not."""
         broken = next((name for name in names if self.state(name) != "finished"), None)

@@ -1,5 +1,6 @@
 """The sweep: what all trials share once, then the trials by Ray Tune; finished trials are not run again."""
 
+import dataclasses
 import os
 import time
 from collections.abc import Sequence
@@ -25,31 +26,45 @@ from s2l_ray.sweep.trial import ERROR, SETTINGS, VALUE, run_trial
 _TRIAL = {"memory": 100.0 * 1024 * 1024}
 
 
-def run_sweep(recipe: Recipe, command: str) -> Sweep:
-    """Run the trials of a recipe and return what came of each; `runs/<name>/sweep.json` follows all the while.
+def plan_sweep(recipe: Recipe, command: str) -> Sweep:
+    """Work out every trial and its steps before anything runs, and say how many there are.
 
     Raises
     ------
     InputError
-        The space, a trial's recipe, the metric or the tracker is wrong, or training workers have no room.
+        The space, a trial's recipe, the metric or the tracker is wrong.
     """
     started = time.time()
     check_tracking(recipe)
     trials = plan_trials(recipe)
     lines = {trial.name: plan_line(trial.recipe) for trial in trials}
+    # Settled here: what auto means must not depend on the node that a trial lands on.
+    trials = [dataclasses.replace(trial, recipe=lines[trial.name].recipe) for trial in trials]
     sweep = Sweep(recipe, trials, lines, *metric_of(recipe), shared=shared_steps(list(lines.values())), command=command,
                   commit=git_commit(), started=started, reused={name for name in lines if is_finished(lines[name])})
-    sweep.write()
-    left = [trial for trial in trials if trial.name not in sweep.reused]
     kept = f", {len(sweep.reused)} of them finished before" if sweep.reused else ""
     note(f"sweep: {len(trials)} trials, {sum(trial.is_control for trial in trials)} of them controls{kept}")
+    return sweep
+
+
+def run_sweep(sweep: Sweep) -> Sweep:
+    """Run the trials that are left and return what came of all; `runs/<name>/sweep.json` follows all the while.
+
+    Raises
+    ------
+    InputError
+        Training workers have no room, or a node cannot do the work.
+    """
+    recipe = sweep.recipe
+    sweep.write()
+    left = [trial for trial in sweep.trials if trial.name not in sweep.reused]
     if left or any(not step.artifact.is_finished for step in sweep.shared):
         note("starting Ray ...")
         with ray_session(recipe.resources, sweep.storage, local_inputs(recipe)):
             run_steps(sweep.shared, recipe, sweep.storage)
             if left:
                 _tune(sweep, {trial.name for trial in left})
-    sweep.wall_s = time.time() - started
+    sweep.wall_s = time.time() - sweep.started
     sweep.write()
     sweep.storage.write_table(f"{sweep.folder}/trials.parquet", sweep.table())
     return sweep

@@ -16,7 +16,7 @@ import ray
 
 from s2l_ray.cli import main
 from s2l_ray.pipeline import plan_line
-from s2l_ray.sweep.run import is_finished, run_sweep, trials_at_a_time
+from s2l_ray.sweep.run import is_finished, plan_sweep, run_sweep, trials_at_a_time
 from s2l_ray.sweep.space import plan_trials
 from s2l_ray.sweep.summary import estimates_of, results_of
 
@@ -47,7 +47,7 @@ def swept(ray_cluster, small_recipe, word_problems, tmp_path_factory):
     broken = next(trial for trial in plan_trials(first) if trial.name == "random-b0.1-seed1")
     artifact = plan_line(broken.recipe).step("finetune random").artifact
     artifact.storage.write_bytes(artifact.file("model"), b"in the way")
-    return recipe, run_sweep(first, "test"), artifact
+    return recipe, run_sweep(plan_sweep(first, "test")), artifact
 
 
 def test_a_failed_trial_is_a_failure_with_its_error_and_the_rest_go_on(swept):
@@ -100,7 +100,7 @@ def test_a_sweep_goes_on_where_it_ended_and_may_be_moved_to_more_trials_at_a_tim
     kept = {t.name: before.lines[t.name].steps[-1].artifact.manifest() for t in before.trials if t.name != "random-b0.1-seed1"}
     moved = recipe(0, 1, **{"resources.num_workers": 1})
     assert trials_at_a_time(moved.resources, 3) == 2  # of one CPU each, on two
-    sweep = run_sweep(moved, "test")
+    sweep = run_sweep(plan_sweep(moved, "test"))
     assert sweep.reused == set(kept) and not sweep.errors
     assert all(is_finished(line) for line in sweep.lines.values())
     assert all(sweep.lines[name].steps[-1].artifact.manifest() == manifest for name, manifest in kept.items())
@@ -112,7 +112,7 @@ def test_asha_gives_up_points_between_their_seeds(swept):
         "resources.num_workers": 1, "sweep.scheduler": "asha", "sweep.max_concurrent_trials": 1,
         "sweep.control_seeds": 1, "sweep.space": {**space(0, 1, 2), "selection.num_clusters": [4, 2]},
     })
-    sweep = run_sweep(tried, "test")
+    sweep = run_sweep(plan_sweep(tried, "test"))
     states = {trial.name: sweep.state(trial.name) for trial in sweep.trials}
     assert not sweep.errors and "stopped" in states.values()
     by_point = {}
@@ -165,7 +165,7 @@ def test_mlflow_gets_settings_and_metrics(swept, mlflow_server, monkeypatch):
     recipe, *_ = swept
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     tracked = recipe(5, **{"name": "tracked", "sweep.tracking": "mlflow", "sweep.control_seeds": 1, "resources.num_workers": 1})
-    sweep = run_sweep(tracked, "test")
+    sweep = run_sweep(plan_sweep(tracked, "test"))
     assert not sweep.errors
     from mlflow.tracking import MlflowClient
 
