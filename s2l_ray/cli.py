@@ -194,6 +194,31 @@ def sweep(recipe: RecipeArgument, overrides: Overrides = None, debug: Debug = Fa
 
 
 @app.command()
+def submit(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="URL of the cluster's job server; else RAY_API_SERVER_ADDRESS, else loopback.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the log, end with its exit code.")] = True,
+    env: Annotated[list[str] | None, typer.Option(help="NAME of an environment variable that the job gets.")] = None,
+    shared: Annotated[list[Path] | None, typer.Option(help="Folder that every node has under the same path.")] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Run `s2l sweep` instead of `s2l run`.")] = False,
+    max_mib: Annotated[int, typer.Option(help="Largest working directory, in MiB.")] = 100,
+    debug: Debug = False,
+) -> None:
+    """Send a recipe to a Ray cluster as a job, and follow it to its end."""
+    with answering(debug):
+        from s2l_ray.submit import submit_recipe
+
+        found = submit_recipe(recipe, overrides or [], address=address, follow=follow, names=env or [],
+                              shared=shared or [], sweep=sweep, max_mib=max_mib)
+        print_json(found.record)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
+
+
+@app.command()
 def status(
     run: Annotated[str, typer.Argument(help="Run folder or name: ./out/runs/NAME, s3://bucket/s2l/runs/NAME.")],
     storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",

@@ -62,6 +62,9 @@ RULES = {
     "pipeline": Rule(5.0, EVERYTHING_BELOW, torch=True, ray=True),
     "results": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
     "sweep": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
+    # Between: a job's submitter needs the foundation, one name of the quickstart, and Ray's client.
+    "packing": Rule(5.5),
+    "submit": Rule(5.6, only("quickstart", "packing"), ray=True),
     # L6
     "cli": Rule(6, EVERYTHING_BELOW, torch=True, ray=True),
 }
@@ -155,7 +158,7 @@ def loaded_by(*modules):
 
 def test_the_core_loads_neither_torch_nor_ray():
     light = ("config", "tables", "storage", "artifacts", "recipes", "status", "progress", "rows", "rows.originals",
-             "selectors", "stages.select", "metrics", "cli")
+             "selectors", "stages.select", "metrics", "submit", "cli")
     assert loaded_by(*(f"s2l_ray.{name}" for name in light)) == []
 
 
