@@ -15,6 +15,7 @@ import typer
 from s2l_ray.answering import answering, print_json, print_tables, quiet
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
+from s2l_ray.packing import MAX_MIB
 from s2l_ray.progress import clock, counts, note
 from s2l_ray.recipes import parse_selection, shipped_recipes
 
@@ -204,7 +205,7 @@ def submit(
     env: Annotated[list[str] | None, typer.Option(help="NAME of an environment variable that the job gets.")] = None,
     shared: Annotated[list[Path] | None, typer.Option(help="Folder that every node has under the same path.")] = None,
     sweep: Annotated[bool, typer.Option("--sweep", help="Run `s2l sweep` instead of `s2l run`.")] = False,
-    max_mib: Annotated[int, typer.Option(help="Largest working directory, in MiB.")] = 100,
+    max_mib: Annotated[int, typer.Option(help="Largest working directory, in MiB.")] = MAX_MIB,
     debug: Debug = False,
 ) -> None:
     """Send a recipe to a Ray cluster as a job, and follow it to its end."""

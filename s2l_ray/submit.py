@@ -161,8 +161,8 @@ def visible_paths(recipe: Recipe, address: str, *, here: bool, shared: Sequence[
         raise InputError(
             f"the cluster at {address} has nodes that are not this machine and cannot see its paths: "
             f"{', '.join(hidden)}. Give storage URIs (s3://bucket/...; for a model its name on the hub), or name a "
-            "folder that every node has under the same path with --shared FOLDER. A cluster of this machine alone takes "
-            "any path"
+            "folder that every node has under the same path with --shared FOLDER. A cluster of this machine alone "
+            "takes any path"
         )
     return found
 
