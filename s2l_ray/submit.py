@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
 
 DEFAULT_ADDRESS = "http://127.0.0.1:8265"
+UNKNOWN = "UNKNOWN"
 _POLL_S = 1.0
 _INTERRUPTED = 130
 _SIGNAL_BASE = 128  # a shell's exit code for a process that a signal ended
@@ -40,7 +41,7 @@ class Submission:
 
     job_id: str
     status: str
-    """Ray's: PENDING, RUNNING, STOPPED, SUCCEEDED or FAILED."""
+    """Ray's (PENDING, RUNNING, STOPPED, SUCCEEDED, FAILED), or UNKNOWN where the job server answers no more."""
     run: str
     """URI of the run's folder, for `s2l status`."""
     exit_code: int = 0
@@ -136,7 +137,14 @@ def runs_here(nodes: Sequence[str]) -> bool:
     """Tell whether all nodes are this machine. A URL of loopback proves nothing: it may be a tunnel."""
     kinds = (socket.AF_INET, socket.AF_INET6)
     mine = {a.address.partition("%")[0] for all_ in psutil.net_if_addrs().values() for a in all_ if a.family in kinds}
-    return bool(nodes) and all(node in mine or ipaddress.ip_address(node).is_loopback for node in nodes)
+    return bool(nodes) and all(node in mine or _is_loopback(node) for node in nodes)
+
+
+def _is_loopback(node: str) -> bool:
+    try:
+        return ipaddress.ip_address(node).is_loopback
+    except ValueError:  # a name, which may be anybody's
+        return False
 
 
 def visible_paths(recipe: Recipe, address: str, *, here: bool, shared: Sequence[Path] = ()) -> list[str]:
@@ -207,18 +215,24 @@ def _run_folder(recipe: Recipe) -> str:
 
 def _followed(client: "JobSubmissionClient", address: str, job_id: str, run: str) -> Submission:
     """Stream the job's log to stderr until it ends."""
+    import aiohttp  # Ray's jobs client brings it
+
+    again = (f"  follow it again: ray job logs --address {address} --follow {job_id}\n"
+             f"  stop it:         ray job stop --address {address} {job_id}")
     try:
         try:
             asyncio.run(_stream(client, job_id))
-        except RuntimeError as error:  # Ray's word for a lost connection; the job itself goes on
+        except (RuntimeError, OSError, aiohttp.ClientError) as error:
             note(f"the log's connection broke ({error}); waiting for the job to end")
         while not (info := client.get_job_info(job_id)).status.is_terminal():
             time.sleep(_POLL_S)
     except KeyboardInterrupt:
-        note(f"no longer following: job {job_id} goes on.\n"
-             f"  follow it again: ray job logs --address {address} --follow {job_id}\n"
-             f"  stop it:         ray job stop --address {address} {job_id}")
+        note(f"no longer following: job {job_id} goes on.\n{again}")
         return Submission(job_id, "RUNNING", run, _INTERRUPTED)
+    except OSError as error:
+        note(f"the job server at {address} answers no more ({error}); if the cluster is still there, job {job_id} goes "
+             f"on.\n{again}\nIf it is gone: submit again, finished work is kept and will be reused.")
+        return Submission(job_id, UNKNOWN, run, 1)
     status = str(info.status.value)
     code = exit_code_of(status, info.driver_exit_code)
     note(f"job {job_id}: {status.lower()}" + (f", exit code {code}: {info.message}" if code else ""))

@@ -115,6 +115,7 @@ def test_an_address_is_a_url(address):
 def test_a_cluster_is_here_when_all_its_nodes_are():
     assert runs_here(["127.0.0.1"]) and runs_here(["127.0.0.1", "::1"])
     assert not runs_here(["127.0.0.1", "203.0.113.9"])  # a documentation address: nobody's
+    assert not runs_here(["node-7.example.com"])
     assert not runs_here([]), "nothing is known of it"
 
 
