@@ -20,7 +20,7 @@ def submit(address, *arguments, **variables):
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
     return subprocess.run([sys.executable, "-c", "from s2l_ray.cli import main; main()", "submit", *map(str, arguments),
                            "--address", address],
-                          capture_output=True, text=True, env=environment, check=False, timeout=300)
+                          capture_output=True, text=True, env=environment, check=False, timeout=400)
 
 
 @pytest.mark.timeout(420)
@@ -41,7 +41,7 @@ def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, tmp_p
 
 @pytest.mark.timeout(200)
 def test_submit_ends_with_the_exit_code_of_a_job_that_fails(loopback_cluster, recipe_file, tmp_path):
-    recipe = recipe_file(recipe_file, tmp_path)
+    recipe = recipe_file()
     done = submit(loopback_cluster, recipe, f"data.path={tmp_path / 'nothing.jsonl'}")
     assert done.returncode == 2, done.stderr[-3000:]
     assert "nothing.jsonl: no such file" in " ".join(done.stderr.split())
@@ -129,7 +129,7 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(loopback_cluster, recipe_f
     ended(client, told["job_id"])
 
 
-@pytest.mark.timeout(300)
+@pytest.mark.timeout(420)
 def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_problems, tmp_path):
     recipe = recipe_file(**{
         "name": "swept", "resources.num_workers": 1, "sweep.control_seeds": 1, "sweep.max_concurrent_trials": 1,
@@ -155,7 +155,7 @@ def test_a_cluster_that_ends_while_followed_is_a_failure_that_says_so(ray_head, 
 def test_a_cluster_that_wants_a_token_says_how_to_get_one(ray_head, recipe_file, tmp_path):
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4)
-    recipe = recipe_file(recipe_file, tmp_path)
+    recipe = recipe_file()
     withheld = {"RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": None, "HOME": str(tmp_path)}
     with ray_head({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}) as address:
         for mode in ("disabled", "token", None):
