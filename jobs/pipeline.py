@@ -1,8 +1,9 @@
 """The entry point for a Ray job: the whole line of a recipe on the cluster that the job runs on.
 
-    ray job submit --working-dir . -- python jobs/pipeline.py RECIPE [key.path=value ...]
+    python jobs/pipeline.py [--sweep] RECIPE [key.path=value ...]
 
-Submit it again after a failure: what is finished in the recipe's storage is reused.
+`s2l submit RECIPE` sends it, with the project, to a cluster; jobs/rayjob.yaml runs it on Kubernetes. With --sweep it is
+`s2l sweep` instead of `s2l run`. Run it again after a failure: what is finished in the recipe's storage is reused.
 """
 
 import sys
@@ -14,6 +15,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from s2l_ray.cli import main
 
 if __name__ == "__main__":
-    if len(sys.argv) < 2:
+    sweep = sys.argv[1:2] == ["--sweep"]
+    arguments = sys.argv[2:] if sweep else sys.argv[1:]
+    if not arguments:
         sys.exit(__doc__)
-    main(["run", *sys.argv[1:]])
+    sys.argv[1:] = ["sweep" if sweep else "run", *arguments]  # as the run's record keeps it
+    main()

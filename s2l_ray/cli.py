@@ -14,10 +14,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from s2l_ray.answering import answering, print_json, print_tables, quiet
+from s2l_ray.cli_views import Debug, compare, recipes, selectors, status
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
-from s2l_ray.progress import clock, counts, note
-from s2l_ray.recipes import parse_selection, shipped_recipes
+from s2l_ray.packing import MAX_MIB
+from s2l_ray.progress import note
+from s2l_ray.recipes import parse_selection
 
 if TYPE_CHECKING:  # the pipeline brings torch and Ray
     from s2l_ray.pipeline import Step
@@ -33,7 +35,6 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the recipe's.", show_default=False),
 ]
-Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what would run and where, and stop there.")
 ]
@@ -194,24 +195,6 @@ _stage_command("evaluate", "held-out metrics of each fine-tuned target.")
 
 
 @app.command()
-def compare(
-    selections: Annotated[list[str], typer.Argument(help="Two or more selection.parquet files, or their folders.")],
-    pool: Annotated[
-        Path | None, typer.Option(help="Parquet of the pool: example_id, source, num_supervised_tokens, losses.")
-    ] = None,
-    debug: Debug = False,
-) -> None:
-    """Compare selections of one pool: what they share, against chance, and what each is made of."""
-    with answering(debug):
-        from s2l_ray.comparison import compare_selections
-        from s2l_ray.comparison_tables import tables_of
-
-        found = compare_selections(selections, pool)
-        print_tables(tables_of(found))
-        print_json(found)
-
-
-@app.command()
 def quickstart(overrides: Overrides = None, show: Open = False, debug: Debug = False) -> None:
     """See the whole line at work in some minutes on 2 cores: nothing is downloaded."""
     with answering(debug):
@@ -242,22 +225,28 @@ def sweep(
 
 
 @app.command()
-def status(
-    run: Annotated[str, typer.Argument(help="Run folder or name: ./out/runs/NAME, s3://bucket/s2l/runs/NAME.")],
-    storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
+def submit(
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    address: Annotated[
+        str | None, typer.Option(help="URL of the cluster's job server; else RAY_API_SERVER_ADDRESS, else loopback.")
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow/--no-follow", help="Show the log, end with its exit code.")] = True,
+    env: Annotated[list[str] | None, typer.Option(help="NAME of an environment variable that the job gets.")] = None,
+    shared: Annotated[list[Path] | None, typer.Option(help="Folder that every node has under the same path.")] = None,
+    sweep: Annotated[bool, typer.Option("--sweep", help="Run `s2l sweep` instead of `s2l run`.")] = False,
+    max_mib: Annotated[int, typer.Option(help="Largest working directory, in MiB.")] = MAX_MIB,
     debug: Debug = False,
 ) -> None:
-    """Print the steps of a run, their state, rows and wall time, and what is left."""
+    """Send a recipe to a Ray cluster as a job, and follow it to its end."""
     with answering(debug):
-        from s2l_ray.status import split_run, status_of
+        from s2l_ray.submit import submit_recipe
 
-        found = status_of(*split_run(run, storage))
-        for step in found["steps"]:
-            rows = counts(step.get("rows", {}))
-            seconds = clock(step["wall_s"]) if "wall_s" in step else ""
-            print(f"{step['label']:<28} {step['state']:<11} {seconds:>10}  {rows}")
-        print(f"left: {', '.join(found['left']) or 'nothing'}")
-        print_json(found)
+        found = submit_recipe(recipe, overrides or [], address=address, follow=follow, names=env or [],
+                              shared=shared or [], sweep=sweep, max_mib=max_mib)
+        print_json(found.record)
+    if found.exit_code:
+        raise typer.Exit(found.exit_code)
 
 
 @app.command()
@@ -275,28 +264,8 @@ def report(
         print_json({"report": _report(runs, storage, output, show=show)})
 
 
-@app.command()
-def selectors(debug: Debug = False) -> None:
-    """List the selectors and what each needs."""
-    with answering(debug):
-        from s2l_ray.selectors import SELECTORS
-
-        found = {name: sorted(selector.requires) for name, selector in SELECTORS.items()}
-        for name, needs in found.items():
-            first = (SELECTORS[name].__doc__ or "").strip().splitlines()[0]
-            print(f"{name:<28} {', '.join(needs) or '-':<26} {first}")
-        print_json(found)
-
-
-@app.command()
-def recipes(debug: Debug = False) -> None:
-    """List the shipped recipes."""
-    with answering(debug):
-        found = shipped_recipes()
-        for name, path in found.items():
-            first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
-            print(f"{name:<22} {first}")
-        print_json({name: str(path) for name, path in found.items()})
+for view in (compare, status, selectors, recipes):
+    app.command()(view)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -42,7 +42,7 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
         The file does not exist or is not YAML, or a key or value is wrong: one line per mistake with the key,
         the value, what is allowed and the nearest valid name.
     """
-    path = _recipe_path(source)
+    path = find_recipe(source)
     try:
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except (*_UNREADABLE, OSError) as error:
@@ -132,7 +132,14 @@ def _one_line(error: BaseException) -> str:
     return f"{place}: {first}" if place else first
 
 
-def _recipe_path(source: str | Path) -> Path:
+def find_recipe(source: str | Path) -> Path:
+    """Return the file of a recipe given as a path or as a shipped recipe's name.
+
+    Raises
+    ------
+    InputError
+        It is neither.
+    """
     path = Path(source).expanduser()
     if path.is_file():
         return path

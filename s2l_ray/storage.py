@@ -28,15 +28,20 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
     InputError
         The scheme is unknown, the URI is malformed or holds a password.
     """
-    authority = uri.partition("://")[2].partition("/")[0]
-    if ":" in authority.rpartition("@")[0]:  # it would end in manifests, logs and error messages
-        raise InputError("a storage or data URI holds a key or password: remove it, and give it in the environment")
+    refuse_secret(uri)
     try:
         if "://" in uri:
             return pafs.FileSystem.from_uri(uri)
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{uri!r} is not a usable path or storage URI: {error}") from error
+
+
+def refuse_secret(uri: str) -> None:
+    """Raise InputError for a URI with a password in it, without repeating it."""
+    authority = uri.partition("://")[2].partition("/")[0]
+    if ":" in authority.rpartition("@")[0]:  # it would end in manifests, logs and error messages
+        raise InputError("a storage or data URI holds a key or password: remove it, and give it in the environment")
 
 
 @dataclass(frozen=True)

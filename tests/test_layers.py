@@ -64,7 +64,11 @@ RULES = {
     "plan": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
     "sweep": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),
     "report": Rule(5.2, EVERYTHING_BELOW),  # reads what all of them wrote, on any machine: no torch, no Ray
+    # Between: a job's submitter needs the foundation, one name of the quickstart, and Ray's client.
+    "packing": Rule(5.5),
+    "submit": Rule(5.6, only("quickstart", "packing"), ray=True),
     # L6
+    "cli_views": Rule(5.9, EVERYTHING_BELOW, torch=True, ray=True),
     "cli": Rule(6, EVERYTHING_BELOW, torch=True, ray=True),
 }
 
@@ -157,7 +161,7 @@ def loaded_by(*modules):
 
 def test_the_core_loads_neither_torch_nor_ray():
     light = ("config", "tables", "storage", "artifacts", "recipes", "status", "progress", "rows", "rows.originals",
-             "selectors", "stages.select", "metrics", "report.build", "cli")
+             "selectors", "stages.select", "metrics", "report.build", "submit", "cli")
     assert loaded_by(*(f"s2l_ray.{name}" for name in light)) == []
 
 

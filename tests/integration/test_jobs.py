@@ -2,82 +2,23 @@
 
 import json
 import os
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 
 import psutil
 import pytest
-import yaml
 
 pytestmark = pytest.mark.integration
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 
-def free_port():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
-def recipe_file(small_recipe, word_problems, tmp_path, **changes):
-    recipe = small_recipe(word_problems, tmp_path / "out", **changes)
-    file = tmp_path / "recipe.yaml"
-    file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
-    return file
-
-
-def end(process):
-    """End a process we started, and its children."""
-    family = [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]
-    for member in family:
-        member.terminate()
-    _, alive = psutil.wait_procs(family, timeout=5)
-    for member in alive:
-        member.kill()
-
-
-@pytest.fixture
-def loopback_cluster():
-    """A Ray head of our own on loopback; yields its job server's address."""
-    folder = tempfile.mkdtemp(prefix="s2lj-", dir="/tmp")
-    ports = {name: free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
-    options = [f"--{name}={port}" for name, port in ports.items()]
-    environment = {**os.environ, "RAY_AUTH_MODE": "disabled"}
-    head = subprocess.Popen(
-        [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1",
-         "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--object-store-memory=300000000", *options],
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
-    )
-    address = f"http://127.0.0.1:{ports['dashboard-port']}"
-    wait_for_jobs(address, environment)
-    yield address
-    end(head)
-    shutil.rmtree(folder, ignore_errors=True)
-
-
-def wait_for_jobs(address, environment):
-    """The job agent answers some seconds after the head does."""
-    deadline = time.monotonic() + 90
-    while time.monotonic() < deadline:
-        probe = subprocess.run([BIN / "ray", "job", "submit", "--address", address, "--", "true"],
-                               capture_output=True, env=environment, check=False)
-        if probe.returncode == 0:
-            return
-        time.sleep(2)
-    raise TimeoutError(f"no job server at {address}: {probe.stderr.decode()[-500:]}")
-
-
 @pytest.mark.timeout(420)
-def test_a_submitted_job_runs_the_line_to_its_results(loopback_cluster, small_recipe, word_problems, tmp_path):
-    recipe = recipe_file(small_recipe, word_problems, tmp_path,
-                         **{"selection.controls": [], "resources.num_workers": 1, "evaluation.tasks": []})
+def test_a_submitted_job_runs_the_line_to_its_results(loopback_cluster, recipe_file, tmp_path):
+    recipe = recipe_file(**{"selection.controls": [], "resources.num_workers": 1, "evaluation.tasks": []})
     done = subprocess.run(
         [BIN / "ray", "job", "submit", "--address", loopback_cluster, "--working-dir", str(ROOT), "--",
          sys.executable, "jobs/pipeline.py", str(recipe), "selection.budget=20"],
@@ -91,8 +32,8 @@ def test_a_submitted_job_runs_the_line_to_its_results(loopback_cluster, small_re
 
 @pytest.mark.slow
 @pytest.mark.timeout(300)
-def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(small_recipe, word_problems, tmp_path):
-    recipe = recipe_file(small_recipe, word_problems, tmp_path, **{
+def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(recipe_file, tmp_path):
+    recipe = recipe_file(**{
         "proxy.max_steps": 600, "proxy.num_checkpoints": 3, "selection.controls": [], "resources.num_workers": 1})
     # A test runner in the background hands down an ignored SIGINT; a terminal does not.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"

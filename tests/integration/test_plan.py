@@ -32,7 +32,7 @@ def test_what_is_finished_is_said(finished):
 def test_a_dry_run_refuses_what_a_run_would(ray_cluster, small_recipe, word_problems, tmp_path):
     line = plan_line(small_recipe(word_problems, tmp_path))
     recipe = line.recipe.model_copy(update={"data": line.recipe.data.model_copy(update={"path": str(tmp_path / "gone.jsonl")})})
-    with pytest.raises(InputError, match="gone.jsonl"):
+    with pytest.raises(InputError, match=r"gone\.jsonl"):
         dry_run(line.steps, recipe, line.storage)
 
 

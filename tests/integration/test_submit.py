@@ -1,0 +1,167 @@
+"""`s2l submit` against real job servers on loopback: .venv/bin/pytest tests/integration/test_submit.py"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def submit(address, *arguments, **variables):
+    """Run `s2l submit` as a user does; variables of None are unset."""
+    environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
+    return subprocess.run([sys.executable, "-c", "from s2l_ray.cli import main; main()", "submit", *map(str, arguments),
+                           "--address", address],
+                          capture_output=True, text=True, env=environment, check=False, timeout=400)
+
+
+@pytest.mark.timeout(420)
+def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, tmp_path):
+    from s2l_ray.status import split_run, status_of
+
+    recipe = recipe_file(**{
+        "name": "sent", "selection.controls": [], "resources.num_workers": 1, "evaluation.tasks": []})
+    done = submit(loopback_cluster, recipe, "selection.budget=20")
+    assert done.returncode == 0, done.stderr[-3000:]
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert told["status"] == "SUCCEEDED" and told["run"] == str(tmp_path / "out" / "runs" / "sent")
+    assert "prepare" in done.stderr and '{"arms"' in done.stderr, "the job's log is shown"
+    state = status_of(*split_run(told["run"], ""))
+    assert state["left"] == []
+    assert state["command"].startswith("s2l run jobs/recipes/recipe.yaml selection.budget=20")
+
+
+@pytest.mark.timeout(200)
+def test_submit_ends_with_the_exit_code_of_a_job_that_fails(loopback_cluster, recipe_file, tmp_path):
+    recipe = recipe_file()
+    done = submit(loopback_cluster, recipe, f"data.path={tmp_path / 'nothing.jsonl'}")
+    assert done.returncode == 2, done.stderr[-3000:]
+    assert "nothing.jsonl: no such file" in " ".join(done.stderr.split())
+    assert json.loads(done.stdout.splitlines()[-1])["status"] == "FAILED"
+
+
+@pytest.mark.timeout(200)
+def test_a_job_gets_the_named_variables_and_no_others(loopback_cluster, recipe_file):
+    from ray.job_submission import JobSubmissionClient
+
+    recipe = recipe_file(**{
+        "name": "named", "proxy.max_steps": 600, "resources.num_workers": 1})
+    done = submit(loopback_cluster, recipe, "--env", "S2L_TEST_NAMED", "--no-follow",
+                  S2L_TEST_NAMED="visible", S2L_TEST_UNNAMED="hidden")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "visible" not in done.stdout + done.stderr
+    job_id = json.loads(done.stdout.splitlines()[-1])["job_id"]
+    client = JobSubmissionClient(loopback_cluster)
+    try:
+        driver = psutil.Process(driver_of(client, job_id))
+        assert driver.environ()["S2L_TEST_NAMED"] == "visible"
+        assert "S2L_TEST_UNNAMED" not in driver.environ()
+        assert "visible" not in " ".join(driver.cmdline())
+    finally:
+        client.stop_job(job_id)
+        ended(client, job_id)
+
+
+def driver_of(client, job_id):
+    """Return the process id of a job's driver, once it runs on this machine."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        for process in psutil.process_iter(["cmdline", "environ"]):
+            environment = process.info["environ"] or {}
+            if "jobs/pipeline.py" in (process.info["cmdline"] or []) and job_id in environment.get("RAY_JOB_CONFIG_JSON_ENV_VAR", ""):
+                return process.pid
+        time.sleep(0.2)
+    raise TimeoutError(f"no driver of {job_id}: {client.get_job_logs(job_id)[-2000:]}")
+
+
+def ended(client, job_id):
+    """Wait for a job to end."""
+    deadline = time.monotonic() + 60
+    while not client.get_job_status(job_id).is_terminal():
+        assert time.monotonic() < deadline, f"{job_id} does not end"
+        time.sleep(0.5)
+
+
+def test_a_job_may_work_in_a_folder_of_the_image(loopback_cluster):
+    """As jobs/rayjob.yaml has it."""
+    from ray.job_submission import JobSubmissionClient
+
+    client = JobSubmissionClient(loopback_cluster)
+    job_id = client.submit_job(entrypoint="python jobs/pipeline.py", runtime_env={"working_dir": f"local://{ROOT}"})
+    ended(client, job_id)
+    assert "python jobs/pipeline.py [--sweep] RECIPE" in client.get_job_logs(job_id)
+
+
+def following(recipe, address):
+    """Return a process of `s2l submit` that shows a job's log."""
+    # A test runner in the background hands down an ignored SIGINT; a terminal does not.
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from s2l_ray.cli import main; main(sys.argv[1:])")
+    process = subprocess.Popen([sys.executable, "-c", code, "submit", recipe, "--address", address],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    shown = next((line for line in process.stderr if "prepare" in line), None)
+    assert shown is not None, "it ended before the job said anything"
+    return process
+
+
+@pytest.mark.timeout(200)
+def test_ctrl_c_stops_following_and_says_how_to_go_on(loopback_cluster, recipe_file):
+    from ray.job_submission import JobSubmissionClient
+
+    recipe = recipe_file(**{"proxy.max_steps": 600, "resources.num_workers": 1})
+    sending = following(recipe, loopback_cluster)
+    sending.send_signal(signal.SIGINT)
+    out, rest = sending.communicate(timeout=60)
+    told = json.loads(out.splitlines()[-1])
+    assert sending.returncode == 130, rest
+    assert f"ray job stop --address {loopback_cluster} {told['job_id']}" in rest and "--follow" in rest
+    client = JobSubmissionClient(loopback_cluster)
+    assert client.get_job_status(told["job_id"]) == "RUNNING"
+    assert client.stop_job(told["job_id"])
+    ended(client, told["job_id"])
+
+
+@pytest.mark.timeout(420)
+def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_problems, tmp_path):
+    recipe = recipe_file(**{
+        "name": "swept", "resources.num_workers": 1, "sweep.control_seeds": 1, "sweep.max_concurrent_trials": 1,
+        "sweep.space": {"selection.budget": [20], "selection.num_clusters": [4]}, "target.max_steps": 1,
+        "evaluation.tasks": [{"name": "problems", "path": str(word_problems / "held_out.jsonl"), "metrics": ["loss"]}]})
+    done = submit(loopback_cluster, recipe, "--sweep")
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / "out" / "runs" / "swept" / "trials.parquet").is_file()
+
+
+@pytest.mark.timeout(200)
+def test_a_cluster_that_ends_while_followed_is_a_failure_that_says_so(ray_head, recipe_file):
+    recipe = recipe_file(**{"proxy.max_steps": 600, "resources.num_workers": 1})
+    with ray_head({"RAY_AUTH_MODE": "disabled"}) as address:
+        sending = following(recipe, address)
+    out, rest = sending.communicate(timeout=90)
+    assert sending.returncode == 1, rest
+    assert json.loads(out.splitlines()[-1])["status"] == "UNKNOWN"
+    assert "answers no more" in rest and "submit again, finished work is kept" in " ".join(rest.split())
+
+
+@pytest.mark.timeout(200)
+def test_a_cluster_that_wants_a_token_says_how_to_get_one(ray_head, recipe_file, tmp_path):
+    token = tmp_path / "token"
+    token.write_text("0123456789abcdef" * 4)
+    recipe = recipe_file()
+    withheld = {"RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": None, "HOME": str(tmp_path)}
+    with ray_head({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}) as address:
+        for mode in ("disabled", "token", None):
+            done = submit(address, recipe, **withheld, RAY_AUTH_MODE=mode)
+            assert done.returncode == 2, (mode, done.stderr[-3000:])
+            assert "wants its token" in done.stderr and "ray get-auth-token" in " ".join(done.stderr.split()), mode
+        done = submit(address, recipe, f"data.path={tmp_path}/none", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+        assert done.returncode == 2 and "none: no such file" in " ".join(done.stderr.split()), done.stderr[-3000:]
+        assert json.loads(done.stdout.splitlines()[-1])["status"] == "FAILED"
