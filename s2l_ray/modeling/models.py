@@ -120,12 +120,26 @@ def tokenizer_identity(config: ModelConfig) -> dict[str, Any]:
 def _content(path: str, revision: str | None, files: tuple[str, ...], what: str) -> str:
     folder = Path(path).expanduser()
     if folder.is_dir():
-        if what == "model" and not any(folder.glob("*.safetensors")):
-            raise InputError(f"model folder {path!r} has no .safetensors file: save the model with save_pretrained")
+        if what == "model":
+            _check_weights(folder)
         return folder_digest(folder, files)
     if path.startswith((".", "/", "~")):
         raise InputError(f"{what} folder {path!r} does not exist")
     return f"{path}@{commit_of('model', path, revision)}"
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse a folder without safetensors, and an index whose parts lie outside it, unseen by the fingerprint."""
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"model folder {str(folder)!r} has no .safetensors file: save the model with save_pretrained")
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            parts = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InputError(f"{index}: not an index of weights ({type(error).__name__}: {error})") from error
+        elsewhere = sorted(str(part) for part in parts if Path(str(part)).name != part)
+        if elsewhere:
+            raise InputError(f"{index}: names {elsewhere[0]!r}, which is not a file of this folder: copy it there")
 
 
 def _refusal(what: str, path: str, error: Exception) -> str:
