@@ -128,8 +128,10 @@ def read_parquet(file: Path, what: str) -> pa.Table:
     if not file.is_file():
         raise InputError(f"{what} {file}: no such file")
     try:
-        return pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
+        table = pq.ParquetFile(file).read()
+        _ = table.column_names  # which may be no texts in a damaged footer
+        return table
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"{what} {file}: not a readable Parquet file: {error}") from error
 
 

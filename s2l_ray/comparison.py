@@ -86,11 +86,12 @@ def read_selection(path: str, name: str) -> Chosen:
     try:
         with filesystem.open_input_file(place) as file:
             table = pq.ParquetFile(file).read()
-    except (pa.ArrowException, OSError) as error:
+        columns = table.column_names
+    except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
         raise InputError(f"{path}: not a readable Parquet file: {error}") from error
     ids = _ids(table, path)
     scores_B = np.full(len(ids), np.nan)
-    if "score" in table.column_names:
+    if "score" in columns:
         scores_B = _numbers(table, "score", path)
     return Chosen(name, path, ids, scores_B, metadata_of(table.schema))
 

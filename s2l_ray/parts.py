@@ -110,9 +110,10 @@ def parquet_parts(file: Path, what: str) -> Parts:
     try:
         with pq.ParquetFile(file) as opened:
             metadata, schema = opened.metadata, without_views(opened.schema_arrow)
-    except (pa.ArrowException, OSError) as error:
+            names = Counter(schema.names)
+    except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
         raise _unreadable(file, what, error) from error
-    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
+    repeated = [name for name, count in names.items() if count > 1]
     if repeated:
         raise InputError(f"{what} {file}: columns appear twice: {', '.join(repeated)}")
     groups: list[list[int]] = []

@@ -16,6 +16,8 @@ from s2l_ray.hub import commit_of
 from s2l_ray.training_config import ModelConfig
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
+# What transformers raises for folders whose files are there but hold something else; it checks little by itself.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, StrictDataclassError)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",
                     "special_tokens_map.json", "chat_template.jinja", "added_tokens.json")
 
@@ -48,7 +50,7 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrained
             os.path.expanduser(config.path), revision=config.revision, trust_remote_code=config.trust_remote_code,
             use_safetensors=True, dtype=torch.float32,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except _DAMAGED as error:
         raise InputError(_refusal("model", config.path, error)) from error
 
 
@@ -80,7 +82,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             os.path.expanduser(path), revision=revision, trust_remote_code=config.trust_remote_code, use_fast=True
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _DAMAGED as error:
         raise InputError(_refusal("tokenizer", path, error)) from error
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {path!r} has no fast (tokenizer.json) form, which character offsets need")
@@ -137,7 +139,7 @@ def _check_weights(folder: Path) -> None:
             parts = set(json.loads(index.read_bytes())["weight_map"].values())
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise InputError(f"{index}: not an index of weights ({type(error).__name__}: {error})") from error
-        elsewhere = sorted(str(part) for part in parts if Path(str(part)).name != part)
+        elsewhere = sorted(str(part) for part in parts if part == ".." or Path(str(part)).name != part)
         if elsewhere:
             raise InputError(f"{index}: names {elsewhere[0]!r}, which is not a file of this folder: copy it there")
 

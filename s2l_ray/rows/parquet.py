@@ -21,7 +21,8 @@ def _open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
         try:
             # Unbuffered, a reader would hold whole column chunks, which may be gigabytes.
             file = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+            _ = file.schema_arrow.names  # which may be no texts in a damaged footer
+        except (pa.ArrowException, OSError, UnicodeError) as error:
             raise InputError(f"{uri}: not a readable Parquet file: {error}") from error
         yield file
 
