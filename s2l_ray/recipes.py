@@ -124,7 +124,7 @@ def _overridden(content: dict[Any, Any], overrides: Sequence[str]) -> dict[str, 
 
 
 def _check_references(tree: Any) -> None:
-    """Refuse `${...}` that is more than the name of another key, or that stands for more text than is sensible.
+    """Refuse `${...}` that is more than the name of another key, and references that stand for too much text.
 
     OmegaConf's resolvers read the environment (`${oc.env:...}`, also spelled `${ oc.env:...}` or put together from
     other keys): the value would be written into the run's record, and a recipe may come from anybody.
@@ -134,8 +134,10 @@ def _check_references(tree: Any) -> None:
         value = pending.pop()
         room -= len(value) if isinstance(value, str) else 1
         if room < 0:
-            raise InputError(f"the recipe stands for more than {_MAX_CHARS:,} characters; do its references (${...}) multiply, or "
-                             "refer to themselves?")
+            raise InputError(
+                f"the recipe stands for more than {_MAX_CHARS:,} characters; do its references (${{...}}) multiply, or "
+                "refer to themselves?"
+            )
         if isinstance(value, (dict, list)):
             pending.extend(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, str) and "${" in value:

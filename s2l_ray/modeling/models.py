@@ -17,7 +17,8 @@ from s2l_ray.training_config import ModelConfig
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
 # What transformers raises for folders whose files are there but hold something else; it checks little by itself.
-_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError, StrictDataclassError)
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
+            StrictDataclassError)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",
                     "special_tokens_map.json", "chat_template.jinja", "added_tokens.json")
 
@@ -46,12 +47,20 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrained
             raise InputError(f"config {config.config} makes no causal language model: {error}") from error
     assert config.path is not None
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             os.path.expanduser(config.path), revision=config.revision, trust_remote_code=config.trust_remote_code,
-            use_safetensors=True, dtype=torch.float32,
+            use_safetensors=True, dtype=torch.float32, output_loading_info=True,
         )
     except _DAMAGED as error:
         raise InputError(_refusal("model", config.path, error)) from error
+    model, found = loaded
+    missing = sorted(found["missing_keys"])
+    if missing:  # they would be random numbers, silently
+        raise InputError(
+            f"model {config.path!r} cannot be loaded: its files lack {len(missing)} of the weights that its config "
+            f"asks for, for example {missing[0]}"
+        )
+    return model
 
 
 def fresh_config(config: ModelConfig, vocab_size: int) -> Any:

@@ -66,7 +66,7 @@ BAD_FILES = {
     "zstd cut off": ("x.jsonl.zst", zstandard.compress(LINE * 900)[:-5], "the zstd stream is truncated or corrupt"),
     "zstd with a tail": ("x.jsonl.zst", zstandard.compress(LINE) + b"tail", "the zstd stream is truncated or corrupt"),
     "zstd that is gzip": ("x.jsonl.zst", gzip.compress(LINE), "the zstd stream is truncated or corrupt"),
-    "zstd of 300 MB of blanks": ("x.json.zst", zstandard.compress(b" " * 300_000_000), "holds no rows"),
+    "zstd of 100 MB of blanks": ("x.json.zst", zstandard.compress(b" " * 100_000_000), "holds no rows"),
     "bzip2 that is none": ("x.jsonl.bz2", LINE, "the bz2 stream is truncated or corrupt"),
     "empty zstd": ("x.jsonl.zst", b"", "the file is empty"),
     "empty parquet": ("x.parquet", b"", "the file is empty"),
@@ -189,7 +189,7 @@ def test_a_folder_that_links_to_itself_ends(tmp_path):
         assert "cannot be listed" in str(error)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(1, 255), st.sampled_from(["flip", "cut"]))
 def test_a_damaged_parquet_file_is_read_or_refused_in_words(accounts_of, place, mask, how):
     content = parquet(write_page_checksum=True)

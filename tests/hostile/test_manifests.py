@@ -97,7 +97,7 @@ def test_a_bad_record_of_a_run_is_named(case, storage, s2l):
 
 MARKERS = {"no JSON": (b"{", "not readable as JSON"), "a list": (b"[]", "holds schema version None"),
            "empty": (b"", "not readable as JSON"), "a text": (b'"2"', "holds schema version None"),
-           "a version as text": (b'{"schema_version": "2"}', "holds schema version 2, this program writes 2|schema version"),
+           "a version as text": (b'{"schema_version": "2"}', "holds schema version '2'"),
            "the future": (b'{"schema_version": 99}', "holds schema version 99")}
 
 
@@ -150,7 +150,7 @@ def test_a_pool_of_other_size_than_its_manifest_says_is_not_selected_from(exampl
 
 def test_a_damaged_footer_among_shards_is_named(examples, storage):
     storage.write_bytes(examples.file("examples/shard-000001.parquet"), b"PAR1" + b"\xff" * 40 + b"PAR1")
-    with pytest.raises((InputError, OSError), match="shard-000001|thrift|Parquet"):
+    with pytest.raises(InputError, match=r"shard-000001\.parquet: not a readable Parquet file .*delete .* and run again"):
         shard_parts(storage, examples.file("examples"))
 
 

@@ -155,7 +155,7 @@ lines = st.one_of(st.binary(max_size=40), rows.map(lambda row: json.dumps(row).e
                   rows.map(lambda row: json.dumps(row).encode()[:-3]), st.just(GOOD.strip()))
 
 
-@settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(lines, max_size=6), st.sampled_from([b"\n", b"\r\n"]), st.sampled_from([None, "id"]))
 def test_any_bytes_are_accounted_for(accounts_of, tmp_path, found, ending, id_column):
     first = b'{"prompt":"first","completion":"b","id":"first"}'

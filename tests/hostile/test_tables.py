@@ -218,7 +218,7 @@ def test_selections_that_are_none_are_not_compared(table, message, parquet, s2l)
     check_refused(s2l("compare", file, file), message)
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_flipped_byte_never_ends_in_a_crash(parquet, select, place, mask):
     file = parquet(GOOD)
