@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from s2l_ray.errors import InputError
 from s2l_ray.storage import Storage
 from s2l_ray.tables import SCHEMA_VERSION
 
@@ -69,8 +70,14 @@ class Artifact:
         return self.storage.exists(self.file(MANIFEST))
 
     def manifest(self) -> dict[str, Any]:
-        """Return the manifest of a finished artifact."""
-        return self.storage.read_json(self.file(MANIFEST))
+        """Return the manifest of a finished artifact.
+
+        Raises
+        ------
+        InputError
+            It is damaged, or another artifact's.
+        """
+        return read_manifest(self.storage, self.stage, self.fingerprint)
 
     def publish(self, facts: Mapping[str, Any], started: float) -> dict[str, Any]:
         """Write the manifest, which makes the artifact finished, and return it.
@@ -96,6 +103,41 @@ class Artifact:
         }
         self.storage.write_json(self.file(MANIFEST), manifest)
         return manifest
+
+
+def read_manifest(storage: Storage, stage: str, name: str) -> dict[str, Any]:
+    """Return the manifest of the artifact `<stage>/<name>` after proving that it is that artifact's own.
+
+    Raises
+    ------
+    InputError
+        It is no JSON object, lacks what every manifest has, states another fingerprint, or counts that do not add up.
+    """
+    folder = f"{stage}/{name}"
+    manifest = storage.read_json(f"{folder}/{MANIFEST}")
+    problem = _problem(manifest, stage, name)
+    if problem:
+        place = storage.uri_of(folder)
+        raise InputError(f"{place}/{MANIFEST}: {problem}; delete {place} and run again")
+    return manifest
+
+
+def _problem(manifest: Any, stage: str, name: str) -> str | None:
+    """Return what is wrong with a manifest."""
+    if not isinstance(manifest, dict):
+        return f"a manifest is a JSON object, this is of type {type(manifest).__name__}"
+    for key, said in (("stage", stage), ("fingerprint", name)):
+        if manifest.get(key) != said:
+            return f"it states {key} {manifest.get(key)!r}, its folder says {said!r}"
+    rows, wall_s = manifest.get("rows"), manifest.get("wall_s")
+    if not isinstance(wall_s, (int, float)):
+        return f"wall_s={wall_s!r} is no number"
+    if not isinstance(rows, dict) or any(type(n) is not int or n < 0 for n in rows.values()):
+        return f"rows={rows!r} must be counts"
+    parts = ("examples", "duplicates", "quarantined")
+    if "read" in rows and rows["read"] != sum(rows.get(part, 0) for part in parts):
+        return f"rows={rows} do not add up: read = {' + '.join(parts)}"
+    return None
 
 
 def package_versions() -> dict[str, str]:

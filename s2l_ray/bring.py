@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.parts import Parts, Reader, parquet_parts
-from s2l_ray.tables import metadata_of, one_array, trajectories_schema, with_metadata
+from s2l_ray.tables import metadata_of, one_array, texts, trajectories_schema, with_metadata
 
 Kind = Literal["nats", "perplexity"]
 
@@ -63,9 +63,6 @@ def open_trajectories_file(
     if kind not in get_args(Kind):
         raise InputError(f"--kind {kind!r} is unknown; it is one of {', '.join(get_args(Kind))}")
     raw = parquet_parts(file, "--trajectories")
-    repeated = [name for name, count in Counter(raw.schema.names).items() if count > 1]
-    if repeated:
-        raise InputError(f"--trajectories {file}: columns appear twice: {', '.join(repeated)}")
     if "example_id" not in raw.schema.names:
         raise InputError(f"the table needs a column example_id, it has {', '.join(raw.schema.names)}")
     if raw.num_rows == 0:
@@ -131,8 +128,10 @@ def read_parquet(file: Path, what: str) -> pa.Table:
     if not file.is_file():
         raise InputError(f"{what} {file}: no such file")
     try:
-        return pq.ParquetFile(file).read()
-    except (pa.ArrowInvalid, OSError) as error:
+        table = pq.ParquetFile(file).read()
+        _ = table.column_names  # which may be no texts in a damaged footer
+        return table
+    except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"{what} {file}: not a readable Parquet file: {error}") from error
 
 
@@ -146,7 +145,7 @@ def wide_columns(schema: pa.Schema, kind: Kind) -> list[str]:
     """
     sets: dict[str, list[tuple[int, str]]] = {}
     for name in schema.names:
-        found = re.fullmatch(r"(.*?)([0-9]+)", name, re.DOTALL)
+        found = re.fullmatch(r"(.*?)([0-9]{1,18})", name, re.DOTALL)
         if found:
             sets.setdefault(found[1], []).append((int(found[2]), name))
     wide = {
@@ -181,6 +180,8 @@ def _ids(raw: pa.Table) -> pa.Array:
 
 
 def _cast(raw: pa.Table, name: str, kind: pa.DataType) -> pa.Array:
+    if kind == pa.string():
+        return one_array(texts(raw[name], name)).cast(kind)
     try:
         return one_array(raw[name]).cast(kind)
     except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:

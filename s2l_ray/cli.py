@@ -163,7 +163,7 @@ def select(
     embeddings: Annotated[Path | None, typer.Option(help="Parquet with example_id and embedding.")] = None,
     selector: Annotated[str, typer.Option(help="Which selector (with --trajectories).")] = "s2l",
     budget: Annotated[str, typer.Option(help="Number of examples, or a fraction (with --trajectories).")] = "0.11",
-    seed: Annotated[int, typer.Option(help="Seed (with --trajectories).")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed (with --trajectories).")] = 0,
     output: Annotated[Path, typer.Option(help="Folder to write to (with --trajectories).")] = Path("selection"),
     debug: Debug = False,
 ) -> None:

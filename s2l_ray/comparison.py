@@ -21,7 +21,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.storage import resolve
-from s2l_ray.tables import losses_matrix, metadata_of
+from s2l_ray.tables import losses_matrix, metadata_of, texts
 
 _NUM_QUANTILES = 5
 _NEAR = 1e-6
@@ -86,11 +86,12 @@ def read_selection(path: str, name: str) -> Chosen:
     try:
         with filesystem.open_input_file(place) as file:
             table = pq.ParquetFile(file).read()
-    except (pa.ArrowInvalid, OSError) as error:
+        columns = table.column_names
+    except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
         raise InputError(f"{path}: not a readable Parquet file: {error}") from error
     ids = _ids(table, path)
     scores_B = np.full(len(ids), np.nan)
-    if "score" in table.column_names:
+    if "score" in columns:
         scores_B = _numbers(table, "score", path)
     return Chosen(name, path, ids, scores_B, metadata_of(table.schema))
 
@@ -98,7 +99,7 @@ def read_selection(path: str, name: str) -> Chosen:
 def _ids(table: pa.Table, what: str) -> pa.Array:
     if "example_id" not in table.column_names:
         raise InputError(f"{what}: needs a column example_id, it has {', '.join(table.column_names)}")
-    ids = table["example_id"].cast(pa.string()).combine_chunks()
+    ids = texts(table["example_id"], f"example_id of {what}").cast(pa.string()).combine_chunks()
     if len(ids) == 0 or ids.null_count or len(ids.unique()) != len(ids):
         raise InputError(f"{what}: needs at least one row, and an example_id of its own in each")
     return ids

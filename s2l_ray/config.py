@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from s2l_ray.section import WHERE, Count, Fraction, Section
+from s2l_ray.section import WHERE, Count, Fraction, Section, Seed
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.sweep_config import SweepConfig
 from s2l_ray.training_config import ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig
@@ -34,7 +34,7 @@ class DataConfig(Section):
     """Data to select from: a file, a folder or a glob, local or any storage URI (.jsonl .json .parquet, .gz .zst)."""
     hub_name: Annotated[str | None, WHERE] = None
     """Hugging Face data set to select from instead of `path`, for example TIGER-Lab/MathInstruct."""
-    hub_split: Annotated[str, WHERE] = "train"
+    hub_split: Annotated[str, Field(pattern=r"^[^/\\]+$"), WHERE] = "train"
     """Split of `hub_name`."""
     hub_revision: Annotated[str | None, WHERE] = None
     """Commit, tag or branch of `hub_name`; null takes the newest."""
@@ -102,8 +102,8 @@ class EmbeddingConfig(Section):
 class TaskConfig(Section):
     """One held-out set and how answers to it are judged."""
 
-    name: str
-    """Name of the task in tables and metrics."""
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
+    """Name of the task in tables, metrics and files, of letters, digits, dot, dash, underscore and blank."""
     path: Annotated[str, WHERE]
     """Held-out rows: a file, a folder or a glob, in any format the data section reads."""
     metrics: list[Metric] = ["loss"]
@@ -155,7 +155,7 @@ class Recipe(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), WHERE]
     """Name of the run, of letters, digits, dot, dash and underscore; its folder is <storage>/runs/<name>."""
-    seed: Annotated[int, Field(ge=0)] = 0
+    seed: Seed = 0
     """The one seed every random choice follows from."""
     storage: Annotated[str, WHERE] = "./out"
     """Where artifacts and runs are kept: a folder or a storage URI (s3://bucket/s2l) all nodes can reach."""

@@ -1,7 +1,7 @@
 """A table in parts that are read when they are needed: it may be larger than memory."""
 
 import itertools
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.storage import Storage
+from s2l_ray.tables import without_views
 
 _AT_ONCE = 2  # parts in memory: while one is read, another is worked on
 _PART_ROWS = 2**18  # row groups are joined up to this, so that small ones cost no more
@@ -108,9 +109,13 @@ def parquet_parts(file: Path, what: str) -> Parts:
         raise InputError(f"{what} {file}: no such file")
     try:
         with pq.ParquetFile(file) as opened:
-            metadata, schema = opened.metadata, opened.schema_arrow
-    except (pa.ArrowInvalid, OSError) as error:
+            metadata, schema = opened.metadata, without_views(opened.schema_arrow)
+            names = Counter(schema.names)
+    except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
         raise _unreadable(file, what, error) from error
+    repeated = [name for name, count in names.items() if count > 1]
+    if repeated:
+        raise InputError(f"{what} {file}: columns appear twice: {', '.join(repeated)}")
     groups: list[list[int]] = []
     sizes: list[int] = []
     for group in range(metadata.num_row_groups):
@@ -132,8 +137,9 @@ def _read_groups(
 ) -> pa.Table:
     try:
         with pq.ParquetFile(file, metadata=metadata) as opened:  # one for each read: readers are not for many threads
-            return opened.read_row_groups(groups, columns=list(columns), use_threads=False)
-    except (pa.ArrowInvalid, OSError) as error:
+            table = opened.read_row_groups(groups, columns=list(columns), use_threads=False)
+            return table.cast(without_views(table.schema))
+    except (pa.ArrowException, OSError) as error:
         raise _unreadable(file, what, error) from error
 
 

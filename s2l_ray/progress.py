@@ -1,6 +1,7 @@
 """Progress for people, on stderr: bars on a terminal, plain lines in a log. stdout stays free for results."""
 
 import contextlib
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
@@ -18,12 +19,13 @@ from rich.progress import (
 )
 
 _LINE_INTERVAL_S = 5.0
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Say one thing."""
-    _console.print(text, markup=False)
+    """Say one thing; what would steer a terminal (names and values may come from anybody's file) is shown instead."""
+    _console.print(_STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text), markup=False)
 
 
 @dataclass

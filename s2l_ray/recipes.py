@@ -1,6 +1,7 @@
 """From a YAML file and `key.path=value` overrides to a checked Recipe, or one message per mistake."""
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
@@ -22,6 +23,8 @@ _WithModel = TypeVar("_WithModel", TrainingConfig, EmbeddingConfig)
 
 _MAX_VALUES = 10_000
 _MAX_SHOWN = 80
+_MAX_CHARS = 1_000_000
+_REFERENCE = re.compile(r"\$\{([A-Za-z0-9_\[\]][A-Za-z0-9_.\[\]-]*)\}")
 _UNREADABLE = (yaml.YAMLError, OmegaConfBaseException, ValueError, RecursionError)
 
 
@@ -44,6 +47,8 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     """
     path = find_recipe(source)
     try:
+        if path.stat().st_size > _MAX_CHARS:
+            raise ValueError(f"it is larger than {_MAX_CHARS:,} bytes; is it a data file?")
         content = _read_yaml(path.read_text(encoding="utf-8"))
     except (*_UNREADABLE, OSError) as error:
         raise InputError(f"{path}: not a readable recipe: {_one_line(error)}") from error
@@ -109,15 +114,52 @@ def _overridden(content: dict[Any, Any], overrides: Sequence[str]) -> dict[str, 
             OmegaConf.update(tree, key.strip(), _read_yaml(value), force_add=True)
         except (*_UNREADABLE, AttributeError, TypeError, IndexError) as error:
             raise InputError(f"override {override!r} cannot be applied: {_one_line(error)}") from error
-    if "${oc." in OmegaConf.to_yaml(tree):
-        # The value would be written into the run's record, and a recipe may come from anybody.
-        raise InputError("a recipe cannot read the environment (${oc.env:...}): give the value as an override")
+    _check_references(OmegaConf.to_container(tree))
     try:
         resolved = OmegaConf.to_container(tree, resolve=True)
     except _UNREADABLE as error:
         raise InputError(f"recipe: {_one_line(error)}") from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
+
+
+def _check_references(tree: Any) -> None:
+    """Refuse `${...}` that is more than the name of another key, and references that stand for too much text.
+
+    OmegaConf's resolvers read the environment (`${oc.env:...}`, also spelled `${ oc.env:...}` or put together from
+    other keys): the value would be written into the run's record, and a recipe may come from anybody.
+    """
+    pending, room = [tree], _MAX_CHARS
+    while pending:
+        value = pending.pop()
+        room -= len(value) if isinstance(value, str) else 1
+        if room < 0:
+            raise InputError(
+                f"the recipe stands for more than {_MAX_CHARS:,} characters; do its references (${{...}}) multiply, or "
+                "refer to themselves?"
+            )
+        if isinstance(value, (dict, list)):
+            pending.extend(value.values() if isinstance(value, dict) else value)
+        elif isinstance(value, str) and "${" in value:
+            keys = _REFERENCE.findall(value)
+            if len(keys) != value.count("${"):
+                raise InputError(
+                    f"a recipe cannot read the environment or compute ({value[:_MAX_SHOWN]!r}): ${{section.key}} names "
+                    "another key of it, anything else is given as an override"
+                )
+            pending.extend(_referred(tree, key) for key in keys)
+
+
+def _referred(tree: Any, key: str) -> Any:
+    """Return the unresolved value of a key such as a.b.0 or a[0], or None where there is none."""
+    for part in re.split(r"[.\[\]]+", key.strip("]")):
+        if isinstance(tree, dict):
+            tree = tree.get(part)
+        elif isinstance(tree, list) and part.isdecimal() and int(part) < len(tree):
+            tree = tree[int(part)]
+        else:
+            return None
+    return tree
 
 
 def _one_line(error: BaseException) -> str:
@@ -192,6 +234,13 @@ def _problem(error: dict[str, Any], section: Any) -> str:
     return str(error["msg"]).replace("Input should", "should")
 
 
+def _shown(value: Any) -> str:
+    try:
+        return repr(value)
+    except ValueError:  # an integer of more digits than Python writes
+        return "a number of thousands of digits"
+
+
 def _line(key: str, error: dict[str, Any], problem: str, section: Any, field: FieldInfo | None) -> str:
     """Return one line for one mistake: the key, the value, what is allowed."""
     kind = error["type"]
@@ -206,7 +255,7 @@ def _line(key: str, error: dict[str, Any], problem: str, section: Any, field: Fi
         return f"{key}: missing; set it in the recipe or as {key}=VALUE"
     if kind == "value_error":
         return f"{key}: {error['ctx']['error']}"
-    value = repr(error["input"])
+    value = _shown(error["input"])
     shown = value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}..."
     about = f". {field.description}" if field is not None and section is None else ""
     return f"{key}={shown}: {problem}{about}"

@@ -4,7 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from s2l_ray.section import WHERE, Count, Section
+from s2l_ray.section import WHERE, Count, Section, Seed
 
 
 class SelectionConfig(Section):
@@ -14,7 +14,7 @@ class SelectionConfig(Section):
     """Method that chooses; `s2l selectors` lists them."""
     budget: Count | Annotated[float, Field(gt=0, le=1)] = 0.11
     """Examples to select: a whole number from 1, or a share of the pool above 0 and up to 1 (1.0 is all of it)."""
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
     """Seed of clustering and sampling; null takes the recipe's seed."""
     controls: list[str] = []
     """Selectors run beside `selector`, for comparison: for example [random, full]."""

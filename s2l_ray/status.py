@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from s2l_ray.artifacts import read_manifest
 from s2l_ray.errors import InputError
 from s2l_ray.storage import Storage
 
@@ -21,19 +22,21 @@ def status_of(storage: Storage, run: str) -> dict[str, Any]:
     Raises
     ------
     InputError
-        There is no such run.
+        There is no such run, or its record or a manifest is damaged.
     """
     file = f"runs/{run}/run.json"
     if not storage.exists(file):
         known = ", ".join(storage.list_names("runs")) or "none"
         raise InputError(f"storage {storage.uri!r} has no run {run!r}; runs there: {known}")
     record = storage.read_json(file)
+    if not _is_record(record):
+        raise InputError(f"{storage.uri_of(file)}: not a run's record; run the recipe again to write it anew")
     states = []
     for step in record["steps"]:
         folder = f"{step['stage']}/{step['fingerprint']}"
         state: dict[str, Any] = {**step, "state": "waiting"}
         if storage.exists(f"{folder}/manifest.json"):
-            manifest = storage.read_json(f"{folder}/manifest.json")
+            manifest = read_manifest(storage, step["stage"], step["fingerprint"])
             state |= {"state": "finished", "rows": manifest["rows"], "wall_s": manifest["wall_s"]}
         elif storage.exists(folder):
             state["state"] = "unfinished"
@@ -41,3 +44,15 @@ def status_of(storage: Storage, run: str) -> dict[str, Any]:
         states.append(state)
     left = [state["label"] for state in states if state["state"] != "finished"]
     return {"run": run, "storage": storage.uri, "command": record["command"], "steps": states, "left": left}
+
+
+def _is_record(record: Any) -> bool:
+    """Tell whether this is what `record_run` writes; a stage or fingerprint that is a path would lead elsewhere."""
+    if not isinstance(record, dict) or not isinstance(record.get("command"), str):
+        return False
+    steps = record.get("steps")
+    names = ("label", "stage", "fingerprint")
+    return isinstance(steps, list) and all(
+        isinstance(step, dict) and all(isinstance(step.get(name), str) for name in names)
+        and step["stage"].isalpha() and step["fingerprint"].isalnum() for step in steps
+    )

@@ -73,10 +73,11 @@ class Storage:
             raise InputError(f"storage {uri!r} cannot be written: {error}. Set storage= to a place you own.") from error
         if not storage.exists(_MARKER):
             storage.write_json(_MARKER, {"schema_version": SCHEMA_VERSION})
-        found = storage.read_json(_MARKER).get("schema_version")
+        marker = storage.read_json(_MARKER)
+        found = marker.get("schema_version") if isinstance(marker, dict) else None
         if found != SCHEMA_VERSION:
             raise InputError(
-                f"storage {uri!r} holds schema version {found}, this program writes {SCHEMA_VERSION}: "
+                f"storage {uri!r} holds schema version {found!r}, this program writes {SCHEMA_VERSION}: "
                 "set storage= to another place, or use the version that wrote it"
             )
         return storage
@@ -162,20 +163,36 @@ class Storage:
             return stream.read()
 
     def read_json(self, relative: str) -> Any:
-        """Read one JSON file."""
-        return json.loads(self.read_bytes(relative))
+        """Read one JSON file; InputError where it holds something else."""
+        try:
+            return json.loads(self.read_bytes(relative))
+        except (ValueError, RecursionError) as error:
+            raise InputError(f"{self.uri_of(relative)}: not readable as JSON ({error}): delete it") from error
 
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
-        """Read one Parquet file."""
+        """Read one Parquet file; InputError where it is damaged."""
         # Through ParquetFile: read_table would take folder names such as key=value for partitions.
-        with self.filesystem.open_input_file(self.path(relative)) as file:
+        with self.filesystem.open_input_file(self.path(relative)) as file, self._naming(relative):
             return pq.ParquetFile(file).read(columns=columns)
 
     def read_footer(self, relative: str) -> tuple[pa.Schema, int]:
         """Return a Parquet file's schema and number of rows, without reading them."""
-        with self.filesystem.open_input_file(self.path(relative)) as file:
+        with self.filesystem.open_input_file(self.path(relative)) as file, self._naming(relative):
             opened = pq.ParquetFile(file)
             return opened.schema_arrow, opened.metadata.num_rows
+
+    @contextlib.contextmanager
+    def _naming(self, relative: str) -> Iterator[None]:
+        """Say which file it is that Arrow cannot read."""
+        try:
+            yield
+        except (pa.ArrowInvalid, OSError) as error:
+            if isinstance(error, OSError) and not self.is_local:
+                raise  # a connection that fails must not look like a damaged file
+            folder = self.uri_of(relative.rpartition("/")[0])
+            raise InputError(
+                f"{self.uri_of(relative)}: not a readable Parquet file ({error}): delete {folder} and run again"
+            ) from error
 
     def delete(self, relative: str) -> None:
         """Delete one file."""

@@ -51,6 +51,7 @@ SELECTION = pa.schema(
 """What was chosen, and why; what a selector does not have (clusters, a score) is null."""
 
 _METADATA_KEY = b"s2l"
+_VIEWS = {pa.string_view(): pa.string(), pa.binary_view(): pa.binary()}
 
 
 def shard_name(number: int) -> str:
@@ -81,9 +82,28 @@ def with_metadata(table: pa.Table, metadata: Mapping[str, Any]) -> pa.Table:
 
 
 def metadata_of(schema: pa.Schema) -> dict[str, Any]:
-    """Return what `with_metadata` kept, or an empty dict for a table from elsewhere."""
+    """Return what `with_metadata` kept, or an empty dict for a table from elsewhere.
+
+    Raises
+    ------
+    InputError
+        Somebody else wrote something else under our name, or points without a fraction.
+    """
     raw = (schema.metadata or {}).get(_METADATA_KEY)
-    return json.loads(raw) if raw else {}
+    if not raw:
+        return {}
+    try:
+        kept = json.loads(raw)
+        points = kept.get("points", [])
+        if [float(point["fraction"]) for point in points] and not isinstance(points, list):
+            raise TypeError("points")
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+        key = _METADATA_KEY.decode()
+        raise InputError(
+            f"the table's metadata {key!r} is not what s2l writes ({type(error).__name__}: {error}): remove that key, "
+            f"in pyarrow by table.replace_schema_metadata()"
+        ) from error
+    return kept
 
 
 def losses_matrix(table: pa.Table) -> np.ndarray:
@@ -127,6 +147,38 @@ def vectors_matrix(table: pa.Table, name: str) -> np.ndarray:
 def one_array(column: pa.ChunkedArray) -> pa.Array:
     """Return a column as one array; a copy only where it is in pieces (combine_chunks always copies)."""
     return column.chunk(0) if column.num_chunks == 1 else column.combine_chunks()
+
+
+def without_views(schema: pa.Schema) -> pa.Schema:
+    """Return the schema with texts and bytes where it has views of them, which Arrow cannot take rows of yet."""
+    return pa.schema([field.with_type(_without_views(field.type)) for field in schema], schema.metadata)
+
+
+def _without_views(kind: pa.DataType) -> pa.DataType:
+    if kind in _VIEWS:
+        return _VIEWS[kind]
+    if pa.types.is_struct(kind):
+        return pa.struct([field.with_type(_without_views(field.type)) for field in kind])
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_without_views(kind.value_type)))
+    return kind
+
+
+def texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
+    """Return a column as texts, which large_string stays.
+
+    Raises
+    ------
+    InputError
+        Its type has no text form, or a text is not UTF-8 (some writers do not check).
+    """
+    kind = column.type if pa.types.is_large_string(column.type) else pa.string()
+    try:
+        found = column.cast(kind)
+        found.validate(full=True)
+    except pa.ArrowException as error:
+        raise InputError(f"column {name} ({column.type}) does not convert to {kind}: {error}") from error
+    return found
 
 
 def _is_number(kind: pa.DataType) -> bool:

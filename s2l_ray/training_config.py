@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from s2l_ray.section import WHERE, Count, Fraction, Section
+from s2l_ray.section import WHERE, Count, Fraction, Section, Seed
 
 Precision = Literal["fp32", "bf16"]
 AskedPrecision = Literal["auto", "fp32", "bf16"]
@@ -88,7 +88,7 @@ class ProxyConfig(TrainingConfig):
 class TargetConfig(TrainingConfig):
     """The model you want in the end, fine-tuned with DeepSpeed on the selection."""
 
-    seed: Annotated[int, Field(ge=0)] | None = None
+    seed: Seed | None = None
     """Seed of the order of examples and of fresh weights; null takes the recipe's seed."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     """DeepSpeed ZeRO stage: what is sharded over workers (0 nothing, 1 optimizer, 2 gradients, 3 weights)."""

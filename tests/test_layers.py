@@ -40,7 +40,7 @@ RULES = {
     "storage": Rule(0.2),
     "artifacts": Rule(0.3),
     "parts": Rule(0.3),
-    "status": Rule(0.3),
+    "status": Rule(0.35),
     "answering": Rule(0.3),
     "recipes": Rule(0.3),
     # L1: the foundation alone below them.

@@ -38,7 +38,7 @@ def test_finished_unfinished_and_waiting_steps(storage):
 
 def test_nothing_is_left_of_a_finished_run(storage):
     for step in storage.read_json("runs/math/run.json")["steps"]:
-        storage.write_json(f"{step['stage']}/{step['fingerprint']}/manifest.json", {"rows": {}, "wall_s": 1.0})
+        storage.write_json(f"{step['stage']}/{step['fingerprint']}/manifest.json", {**step, "rows": {}, "wall_s": 1.0})
     assert status_of(storage, "math")["left"] == []
 
 

@@ -16,6 +16,9 @@ from s2l_ray.hub import commit_of
 from s2l_ray.training_config import ModelConfig
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
+# What transformers raises for folders whose files are there but hold something else; it checks little by itself.
+_DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
+            StrictDataclassError)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",
                     "special_tokens_map.json", "chat_template.jinja", "added_tokens.json")
 
@@ -44,12 +47,20 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrained
             raise InputError(f"config {config.config} makes no causal language model: {error}") from error
     assert config.path is not None
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             os.path.expanduser(config.path), revision=config.revision, trust_remote_code=config.trust_remote_code,
-            use_safetensors=True, dtype=torch.float32,
+            use_safetensors=True, dtype=torch.float32, output_loading_info=True,
         )
-    except (OSError, ValueError, SafetensorError) as error:
+    except _DAMAGED as error:
         raise InputError(_refusal("model", config.path, error)) from error
+    model, found = loaded
+    missing = sorted(found["missing_keys"])
+    if missing:  # they would be random numbers, silently
+        raise InputError(
+            f"model {config.path!r} cannot be loaded: its files lack {len(missing)} of the weights that its config "
+            f"asks for, for example {missing[0]}"
+        )
+    return model
 
 
 def fresh_config(config: ModelConfig, vocab_size: int) -> Any:
@@ -80,7 +91,7 @@ def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(
             os.path.expanduser(path), revision=revision, trust_remote_code=config.trust_remote_code, use_fast=True
         )
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except _DAMAGED as error:
         raise InputError(_refusal("tokenizer", path, error)) from error
     if not tokenizer.is_fast:
         raise InputError(f"tokenizer {path!r} has no fast (tokenizer.json) form, which character offsets need")
@@ -120,12 +131,26 @@ def tokenizer_identity(config: ModelConfig) -> dict[str, Any]:
 def _content(path: str, revision: str | None, files: tuple[str, ...], what: str) -> str:
     folder = Path(path).expanduser()
     if folder.is_dir():
-        if what == "model" and not any(folder.glob("*.safetensors")):
-            raise InputError(f"model folder {path!r} has no .safetensors file: save the model with save_pretrained")
+        if what == "model":
+            _check_weights(folder)
         return folder_digest(folder, files)
     if path.startswith((".", "/", "~")):
         raise InputError(f"{what} folder {path!r} does not exist")
     return f"{path}@{commit_of('model', path, revision)}"
+
+
+def _check_weights(folder: Path) -> None:
+    """Refuse a folder without safetensors, and an index whose parts lie outside it, unseen by the fingerprint."""
+    if not any(folder.glob("*.safetensors")):
+        raise InputError(f"model folder {str(folder)!r} has no .safetensors file: save the model with save_pretrained")
+    for index in folder.glob("*.safetensors.index.json"):
+        try:
+            parts = set(json.loads(index.read_bytes())["weight_map"].values())
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise InputError(f"{index}: not an index of weights ({type(error).__name__}: {error})") from error
+        elsewhere = sorted(str(part) for part in parts if part == ".." or Path(str(part)).name != part)
+        if elsewhere:
+            raise InputError(f"{index}: names {elsewhere[0]!r}, which is not a file of this folder: copy it there")
 
 
 def _refusal(what: str, path: str, error: Exception) -> str:

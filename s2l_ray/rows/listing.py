@@ -59,6 +59,8 @@ def list_files(path: str) -> list[str]:
             found = [root] if info.type == pafs.FileType.File else []
     except (OSError, pa.ArrowException) as error:
         raise InputError(f"{path}: cannot be listed: {error}") from error
+    except UnicodeError as error:
+        raise InputError(f"{path}: a file's name there is not UTF-8 ({error}): rename it") from error
     files = sorted(file for file in found if kind_by_ending(file))
     if not files:
         raise InputError(_nothing_found(path, found))

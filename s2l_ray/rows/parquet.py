@@ -9,6 +9,7 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.rows.streams import open_input
+from s2l_ray.tables import without_views
 
 _BATCH_ROWS = 1024
 _BUFFER_BYTES = 1 << 20
@@ -20,7 +21,8 @@ def _open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
         try:
             # Unbuffered, a reader would hold whole column chunks, which may be gigabytes.
             file = pq.ParquetFile(source, buffer_size=_BUFFER_BYTES, page_checksum_verification=True)
-        except (pa.ArrowException, OSError) as error:
+            _ = file.schema_arrow.names  # which may be no texts in a damaged footer
+        except (pa.ArrowException, OSError, UnicodeError) as error:
             raise InputError(f"{uri}: not a readable Parquet file: {error}") from error
         yield file
 
@@ -40,7 +42,7 @@ def parquet_schema(uri: str) -> pa.Schema:
         The file is missing or not readable as Parquet.
     """
     with _open_parquet(uri) as file:
-        return file.schema_arrow
+        return without_views(file.schema_arrow)
 
 
 def iter_batches(uri: str, first_row: int, num_rows: int) -> Iterator[pa.RecordBatch]:
@@ -68,7 +70,8 @@ def iter_batches(uri: str, first_row: int, num_rows: int) -> Iterator[pa.RecordB
                 start, end = max(first_row - position, 0), min(stop - position, batch.num_rows)
                 position += batch.num_rows
                 if start < end:
-                    yield batch.slice(start, end - start)
+                    rows = batch.slice(start, end - start)
+                    yield rows.cast(without_views(rows.schema))
                 if position >= stop:
                     return
         except (pa.ArrowException, OSError) as error:

@@ -40,7 +40,7 @@ def pool_of(
     if parts.num_rows == 0:
         raise InputError("the candidate pool is empty")
     stored = StoredTable(parts)
-    sources = string_array(stored.column("source")) if "source" in names else None
+    sources = string_array(stored.column("source"), "source") if "source" in names else None
     if "sources" in requires and (sources is None or sources.null_count):
         raise InputError("this selector needs a column source without missing values")
     points = metadata_of(parts.schema).get("points")
@@ -74,6 +74,8 @@ def _matched(table: pa.Table | None, pool: StoredTable, what: str) -> pa.Table:
     if "example_id" not in table.column_names:
         raise InputError(f"the {what} table needs a column example_id, it has {table.column_names}")
     ids, theirs = string_array(pool.column("example_id")), string_array(table["example_id"])
+    if theirs.null_count:
+        raise InputError(f"the {what} table has {theirs.null_count} rows without an example_id: remove them")
     if len(theirs.unique()) < len(theirs):
         raise InputError(f"the {what} table has {len(theirs) - len(theirs.unique())} repeated ids; ids must be unique")
     places = pc.index_in(ids, value_set=theirs)
@@ -88,7 +90,10 @@ def _numbers(table: pa.Table, column: str) -> np.ndarray:
     """Return a column of finite numbers, (N,) float64."""
     if column not in table.column_names:
         raise InputError(f"this selector needs a column {column}; the table has {table.column_names}")
-    values_N = np.asarray(table[column].to_numpy(), dtype=np.float64)
+    try:
+        values_N = np.asarray(table[column].to_numpy(), dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"column {column} must hold numbers, got {table[column].type}: {error}") from error
     if not np.isfinite(values_N).all():
         raise InputError(f"column {column} has {int((~np.isfinite(values_N)).sum())} missing or non-finite values")
     return values_N
@@ -97,9 +102,13 @@ def _numbers(table: pa.Table, column: str) -> np.ndarray:
 def _embeddings(table: pa.Table | None, pool: StoredTable) -> np.ndarray:
     """Return the pool's embeddings at unit length, (N, D) float32."""
     rows_ND = vectors_matrix(_matched(table, pool, "embeddings"), "embedding")
-    norms_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    with np.errstate(over="ignore"):  # a length beyond float32 is found below and named
+        norms_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
     if not (norms_N > 0).all():
         raise InputError(f"{int((norms_N == 0).sum())} embeddings are all zero and have no direction")
+    if not np.isfinite(norms_N).all():
+        too_long = int((~np.isfinite(norms_N)).sum())
+        raise InputError(f"{too_long} embeddings are longer than float32 can hold: divide all by one number")
     return rows_ND / norms_N
 
 

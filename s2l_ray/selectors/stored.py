@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.hashing import hash_strings
 from s2l_ray.parts import Parts
-from s2l_ray.tables import losses_matrix, one_array
+from s2l_ray.tables import losses_matrix, one_array, texts
 
 _CHUNK = 2**20
 
@@ -107,10 +107,10 @@ class StoredLosses:
         return self._table.each(["example_id", "losses"], lambda positions, part: work(positions, losses_matrix(part)))
 
 
-def string_array(column: pa.ChunkedArray) -> pa.Array:
+def string_array(column: pa.ChunkedArray, name: str = "example_id") -> pa.Array:
     """Return a column of texts as one array; beyond 2 GiB of them as large_string."""
     kind = pa.string() if column.nbytes < 2**31 else pa.large_string()
-    return one_array(column.cast(kind))
+    return one_array(texts(column, name).cast(kind))
 
 
 def _hash_order(parts: Parts) -> np.ndarray:
@@ -143,8 +143,8 @@ def _hashes(part: pa.Table) -> np.ndarray:
     column = part["example_id"]
     if column.null_count:
         raise InputError(f"{column.null_count} rows have no example_id")
-    texts = column if column.type == pa.large_string() else column.cast(pa.string())
-    return np.concatenate([np.empty(0, dtype=np.uint64), *(hash_strings(chunk) for chunk in texts.chunks)])
+    chunks = texts(column, "example_id").chunks
+    return np.concatenate([np.empty(0, dtype=np.uint64), *(hash_strings(chunk) for chunk in chunks)])
 
 
 def _settle(parts: Parts, rows_N: np.ndarray, ties: np.ndarray) -> None:

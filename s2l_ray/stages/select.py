@@ -76,7 +76,10 @@ def run_select(artifact: Artifact, config: SelectionConfig, seed: int, inputs: S
         table = shard_parts(storage, required["trajectories"].file("shards"))
     else:
         table = shard_parts(storage, inputs.examples.file("examples"))
-    num_pool = table.num_rows
+    num_pool, expected = table.num_rows, inputs.examples.manifest()["rows"]["examples"]
+    if num_pool != expected:
+        folders = " and ".join(required[name].folder for name in ("examples", "trajectories") if name in required)
+        raise RuntimeError(f"{num_pool} rows for {expected} examples: delete {folders} and run again")
     if inputs.target_examples.fingerprint != inputs.examples.fingerprint:
         table = _only(table, shard_parts(storage, inputs.target_examples.file("examples")).read(["example_id"]))
     embeddings = scores = None

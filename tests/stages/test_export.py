@@ -7,6 +7,7 @@ import pytest
 
 from s2l_ray.artifacts import Artifact
 from s2l_ray.bring import read_trajectories_file
+from s2l_ray.errors import InputError
 from s2l_ray.stages.trajectories import export_trajectories
 from s2l_ray.storage import Storage
 from s2l_ray.tables import losses_matrix, metadata_of, shard_name, trajectories_schema, with_metadata
@@ -44,7 +45,7 @@ def test_a_failure_leaves_the_old_file_and_no_other(finished, tmp_path):
     folder.mkdir()
     (folder / "losses.parquet").write_bytes(b"old")
     finished.storage.write_bytes(finished.file(f"shards/{shard_name(2)}"), b"torn")
-    with pytest.raises(pa.ArrowInvalid):
+    with pytest.raises(InputError, match=r"shard-.*: not a readable Parquet file"):
         export_trajectories(finished, folder / "losses.parquet")
     assert [path.name for path in folder.iterdir()] == ["losses.parquet"]
     assert (folder / "losses.parquet").read_bytes() == b"old"
