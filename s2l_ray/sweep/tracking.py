@@ -78,14 +78,15 @@ class Narrator(tune.Callback):
         name = trial.config[SETTINGS]["trial"]
         self._num_reports += 1
         self._finished()
+        others = [other for other in trials if other is not trial]
         if ERROR in result:
-            note(f"sweep: FAILED {result[ERROR]}  ({self._counts(trials)})")
+            note(f"sweep: FAILED {result[ERROR]}  ({self._counts(others)})")
             return
         value = result[VALUE]
         if self._best is None or (value > self._best[0]) == (self._mode == "max"):
             self._best = (value, name)
         seeds = f" over {result['seeds']} seeds" if result["seeds"] > 1 else ""
-        note(f"sweep: {name}: {self._metric} {value:.4f}{seeds}  ({self._counts(trials)})")
+        note(f"sweep: {name}: {self._metric} {value:.4f}{seeds}  ({self._counts(others)})")
         self._spoken = time.monotonic()
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -101,9 +102,8 @@ class Narrator(tune.Callback):
     def _counts(self, trials: list[Any]) -> str:
         done = self._reused + self._num_reports
         running = [trial.config[SETTINGS]["trial"] for trial in trials if trial.status == "RUNNING"]
-        waiting = sum(trial.status in ("PENDING", "PAUSED") for trial in trials)
-        elapsed = time.monotonic() - self._started
-        left = self._total - done
+        elapsed, left = time.monotonic() - self._started, self._total - done
+        waiting = max(0, left - len(running))
         eta = clock(elapsed / self._num_reports * left) if self._num_reports else "unknown"
         parts = [
             f"{done}/{self._total} trials done", f"running: {', '.join(running) or 'none'}",

@@ -33,7 +33,7 @@ def test_each_result_says_where_the_sweep_is(said):
     story.on_trial_result(0, trials, trials[0], {VALUE: 0.5, "seeds": 1})
     story.on_trial_result(1, trials, trials[1], {VALUE: 0.7, "seeds": 2})
     # One was done before, two are now; the lower loss stays the best; 2 of 5 are left.
-    assert said[0].startswith("sweep: a-seed0: held.loss 0.5000  (2/5 trials done, running: a-seed0, b-seed0, 1 waiting")
+    assert said[0].startswith("sweep: a-seed0: held.loss 0.5000  (2/5 trials done, running: b-seed0, 2 waiting (2 at a time)")
     assert "b-seed0: held.loss 0.7000 over 2 seeds" in said[1] and "best 0.5000 a-seed0" in said[1]
     assert "3/5 trials done" in said[1] and "ETA" in said[1] and "(2 at a time)" in said[1]
 
@@ -41,7 +41,7 @@ def test_each_result_says_where_the_sweep_is(said):
 def test_a_failure_is_never_a_number_and_never_the_best(said):
     story = narrator(mode="max")
     story.on_trial_result(0, [], trial("a"), {VALUE: float("-inf"), "seeds": 0, ERROR: "a: ValueError: no"})
-    assert said == ["sweep: FAILED a: ValueError: no  (2/5 trials done, running: none, ETA 0 s)"]
+    assert said == ["sweep: FAILED a: ValueError: no  (2/5 trials done, running: none, 3 waiting (2 at a time), ETA 0 s)"]
 
 
 def test_the_record_follows_every_result(said):
@@ -56,7 +56,7 @@ def test_between_results_it_speaks_now_and_then(said, monkeypatch):
     assert said == []
     monkeypatch.setattr(tracking, "_INTERVAL_S", 0)
     story.on_step_end(1, [trial("a")])
-    assert said == ["sweep: 1/5 trials done, running: a, ETA unknown"]
+    assert said == ["sweep: 1/5 trials done, running: a, 3 waiting (2 at a time), ETA unknown"]
 
 
 @pytest.mark.parametrize(
