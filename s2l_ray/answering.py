@@ -69,6 +69,13 @@ def print_tables(tables: list[Table]) -> None:
         console.print(table)
 
 
+@contextlib.contextmanager
+def stdout_kept_free() -> Iterator[None]:
+    """Send to stderr what libraries print while the block runs: stdout is for results."""
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
 def quiet() -> None:
     """Keep libraries from talking over the progress; warnings that matter come as errors or in our own words."""
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")

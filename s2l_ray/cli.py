@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from s2l_ray.answering import answering, print_json, print_tables, quiet
+from s2l_ray.answering import answering, print_json, print_tables, quiet, stdout_kept_free
 from s2l_ray.cli_views import Debug, compare, recipes, selectors, status
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
@@ -61,7 +61,8 @@ def _run(
     if dry:
         _dry_run(line.steps, line.recipe, line.storage)
         return
-    accounts = run_line(line, shlex.join(["s2l", *sys.argv[1:]]))
+    with stdout_kept_free():
+        accounts = run_line(line, shlex.join(["s2l", *sys.argv[1:]]))
     results = collect_results(line, accounts)
     line.storage.write_json(f"{line.folder}/results.json", results)
     print_tables(tables_of(results))
@@ -215,7 +216,8 @@ def sweep(
         if dry:
             _dry_run(planned.all_steps(), planned.recipe, planned.storage)
             return
-        found = run_sweep(planned)
+        with stdout_kept_free():
+            found = run_sweep(planned)
         print_tables(tables_of(found))
         note(f"trials: {found.storage.uri_of(found.folder)}/trials.parquet")
         print_json({**results_of(found), "report": _report([found.storage.uri_of(found.folder)], show=show)})

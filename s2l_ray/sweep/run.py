@@ -107,7 +107,7 @@ def _tune(sweep: Sweep, left: set[str]) -> None:
     narrator = Narrator(sweep.metric, sweep.mode, len(sweep.trials), len(sweep.reused), _why(room, recipe.resources),
                         sweep.write)
     # Ctrl-C reaches us as in any run; Tune would finish its round first. What is logged is said in tracking.
-    os.environ.update(TUNE_DISABLE_SIGINT_HANDLER="1", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1")
+    os.environ.update(TUNE_DISABLE_SIGINT_HANDLER="1", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_AIR_NEW_OUTPUT="0")
     settings = [{"trial": name, **of_point[0].overrides} for name, of_point in points.items()]
     function = tune.with_parameters(run_trial, points=points, metric=sweep.metric, mode=sweep.mode)
     results = tune.Tuner(
