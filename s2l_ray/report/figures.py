@@ -86,10 +86,10 @@ def cut(text: str, length: int) -> str:
 
 
 def number(value: float, digits: int = 3) -> str:
-    """Return a figure with its digits; a smaller one with two that count."""
+    """Return a figure with its digits; a smaller one with two that count, one below 1e-4 as 0.000."""
     if math.isnan(value):
         return "-"
-    return f"{value:.{digits}f}" if abs(value) >= 0.01 or value == 0 else f"{value:.2g}"
+    return f"{value:.{digits}f}" if abs(value) >= 0.01 or abs(value) < 1e-4 else f"{value:.2g}"
 
 
 def probability(p: float) -> str:
