@@ -7,10 +7,11 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from s2l_ray.errors import InputError
 
 _SCHEME = r"[A-Za-z][A-Za-z0-9+.-]{1,19}:/+"  # pathlib leaves one slash of two
-_NO_PORT = r"(?!\d{1,5}(?:[^\w@.-]|$))"
+_NO_PORT = r"(?!\d{1,5}(?:[/?#&,;)\]}'\"\s]|$))"
 _NAME = r"[?&;#][^?&;#=\s]{1,80}="
 _LOGINS = (
-    # scheme://key:secret@, ?endpoint=key:secret@, https://token@
+    # s3://key:secret@, scheme://host:port/ and scheme://user:secret@, ?endpoint=key:secret@, https://token@
+    re.compile(r"((?:s3|gs|gcs|abfss?):/+[^/?#@:\s]{0,200}:)[^\n@]{1,200}(?=@)", re.IGNORECASE),
     re.compile(rf"({_SCHEME}[^/?#@:\s]{{0,200}}:){_NO_PORT}[^\n@]{{1,200}}(?=@)"),
     re.compile(rf"({_NAME}(?:{_SCHEME})?[^/?&;#@:\s]{{0,200}}:){_NO_PORT}[^?&;#\n@]{{1,200}}(?=@)"),
     re.compile(r"(https?:/+)[^/?#@\s]{1,200}(?=@)", re.IGNORECASE),

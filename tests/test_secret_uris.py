@@ -24,6 +24,7 @@ FORMS = {
     "a token for a user": "https://{}@host/x", "a token in capitals": "HTTPS://{}@host/x",
     "a login in a parameter": "s3://bucket/x?endpoint_override=me:{}@host:9000&scheme=http",
     "an encoded login in a parameter": "s3://bucket/x?endpoint_override=http%3A%2F%2Fme%3A{}%40host",
+    "a secret of digits, then a slash": "s3://AKIA:1/{}@bucket/x", "digits, then a plus": "hdfs://me:12+{}@host/x",
     "a secret of digits and more": "s3://AKIA:12{}@bucket/x",
     "after a blank": "s3://bucket/x y?token={}", "a fragment": "s3://bucket/x#token={}",
     "the second parameter": "s3://bucket/x?region=eu-1&secret_key={}", "an encoded name": "s3://bucket/x?s%65cret_key={}",
