@@ -35,7 +35,7 @@ LOCK := $(RUN)/uv pip compile --no-config --quiet --generate-hashes --python-ver
 lock: install  ## write jobs/*.lock anew, with hashes, from pyproject.toml and constraints.txt
 	$(RUN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(LOCK) --output-file jobs/requirements.lock pyproject.toml
-	printf '%s\n' hatchling setuptools wheel | $(LOCK) --constraint jobs/requirements.lock --output-file jobs/build.lock -
+	printf '%s\n' hatchling editables setuptools wheel | $(LOCK) --constraint jobs/requirements.lock --output-file jobs/build.lock -
 
 clean:  ## delete .venv and the default output folder
 	rm -rf $(VENV) out

@@ -46,7 +46,7 @@ def test_every_entry_is_a_version_and_its_sha256(name):
 @pytest.mark.parametrize(
     ("lock", "wanted"),
     [*(("requirements.lock", one) for one in PROJECT["project"]["dependencies"]),
-     *(("build.lock", one) for one in PROJECT["build-system"]["requires"])],
+     *(("build.lock", one) for one in [*PROJECT["build-system"]["requires"], "editables", "setuptools", "wheel"])],
 )
 def test_what_the_project_needs_is_locked_at_a_version_that_fits(lock, wanted):
     requirement = Requirement(wanted)
