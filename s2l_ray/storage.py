@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.retrying import patient
+from s2l_ray.secret_uris import refuse_secret
 from s2l_ray.tables import SCHEMA_VERSION
 
 _MARKER = "s2l-storage.json"
@@ -37,13 +38,6 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
         return pafs.LocalFileSystem(), str(Path(uri).expanduser().absolute())
     except (pa.ArrowInvalid, OSError) as error:
         raise InputError(f"{uri!r} is not a usable path or storage URI: {error}") from error
-
-
-def refuse_secret(uri: str) -> None:
-    """Raise InputError for a URI with a password in it, without repeating it."""
-    authority = uri.partition("://")[2].partition("/")[0]
-    if ":" in authority.rpartition("@")[0]:  # it would end in manifests, logs and error messages
-        raise InputError("a storage or data URI holds a key or password: remove it, and give it in the environment")
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,9 @@ RULES = {
     # L0, the foundation: no torch, no Ray. The decimals order its modules among themselves.
     "errors": Rule(0.0),
     "section": Rule(0.0),
-    "progress": Rule(0.0),
+    "links": Rule(0.0),
+    "secret_uris": Rule(0.05),
+    "progress": Rule(0.1),
     "hub": Rule(0.1),
     "selection_config": Rule(0.05),
     "training_config": Rule(0.05),
