@@ -182,7 +182,9 @@ def _plan_shards(accounts: Accounts, shard_rows: int) -> list[dict[str, Any]]:
         kept = slice(start, start + shard_rows)
         parts, rows = accounts.parts_N[kept], accounts.rows_N[kept]
         takes = [(int(part), rows[parts == part]) for part in np.unique(parts)]
-        shards.append({"number": number, "takes": takes, "ids": accounts.ids.slice(start, shard_rows)})
+        # Copied: a slice is pickled with the whole array that it is of.
+        ids = pa.concat_arrays([accounts.ids.slice(start, shard_rows)])
+        shards.append({"number": number, "takes": takes, "ids": ids})
     return shards
 
 
