@@ -6,4 +6,5 @@ shards        a pass over the shards of a pool, resumed by shard
 work          run units of work on a pool of actors through Ray Data
 training      run one supervised fine-tuning with Ray Train
 train_worker  what each worker of it does
+process_group by which network interface they reach each other
 """

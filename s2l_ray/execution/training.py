@@ -11,11 +11,12 @@ from typing import Any
 import ray
 import ray.data
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.cluster import worker_needs
+from s2l_ray.execution.process_group import ByNodeAddress
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress import clock, note, task
 from s2l_ray.training_config import TargetConfig
@@ -41,7 +42,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     trainer = TorchTrainer(
         _train_fn_per_worker,  # type: ignore[arg-type]
         train_loop_config={"run": run, "board": board},
-        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
+        torch_config=ByNodeAddress(backend="nccl" if resources.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=resources.num_workers,
             use_gpu=resources.use_gpu,
