@@ -103,6 +103,7 @@ def _dataset(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # before a dataset is made: it keeps a copy
     on_gpu = gpu and resources.use_gpu
     most = min(len(units), resources.num_scoring_workers or len(units))
     size = _fitting(on_gpu, most)
@@ -114,7 +115,6 @@ def _dataset(
         # One task at a time: a second one waiting at a busy worker is lost to the idle one beside it. The pool starts
         # with what the cluster has room for and grows with it, when all of its workers are busy.
         pool = ActorPoolStrategy(min_size=1, max_size=most, initial_size=size, max_tasks_in_flight_per_actor=1)
-        context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
         gpus = 1 if on_gpu else None
         return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=gpus, **shape)
     tasks, in_task = TaskPoolStrategy(size), cast(Any, _run_in_task)
