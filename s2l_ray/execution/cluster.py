@@ -14,7 +14,7 @@ import ray
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.preflight import check_nodes, describe_nodes
-from s2l_ray.execution.room import check_can_fit, stage_bundles, wait_for_room
+from s2l_ray.execution.room import check_can_fit, stage_bundles, total, wait_for_room
 from s2l_ray.storage import Storage
 
 
@@ -41,7 +41,8 @@ class Cluster:
         """
         self._nodes |= check_nodes(self.storage, self.paths, known=self._nodes)
         needed = {str(bundles): bundles for stage in stages if (bundles := stage_bundles(stage, self.resources))}
-        for bundles in needed.values():
+        # The most first: no node is started for a run that is refused.
+        for bundles in sorted(needed.values(), key=lambda bundles: -sum(total(bundles).values())):
             check_can_fit(bundles, ask=ask)
 
     def make_ready(self, label: str, stage: str) -> None:

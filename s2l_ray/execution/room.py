@@ -18,8 +18,8 @@ from s2l_ray.progress import clock, note
 Bundle = Mapping[str, float]
 """What one worker takes of a node: Ray's resource -> amount."""
 
-_SAY_S = 20.0
-_ASK_S = 15.0
+_FIRST_SAY_S, _SAY_S = 3.0, 20.0
+_ASK_S, _ROUNDS = 20.0, 2  # of the autoscaler, after which it has seen a request
 _FREE_S = 10.0
 _GROW_S = 180.0  # what a cloud node takes to start, and some
 
@@ -101,13 +101,14 @@ def _is_idle() -> bool:
 
 def _never(bundles: Sequence[Bundle]) -> bool:
     """Ask the autoscaler for room, and tell whether it says that there can be none."""
-    group, deadline = placement_group([dict(bundle) for bundle in bundles]), time.monotonic() + _ASK_S
+    first, deadline = _autoscaler().autoscaler_state_version, time.monotonic() + _ASK_S
+    group = placement_group([dict(bundle) for bundle in bundles])
     try:
         while time.monotonic() < deadline and not group.wait(timeout_seconds=0.5):
             state = _autoscaler()
             if any(request.details.startswith(group.id.hex()) for request in state.infeasible_gang_resource_requests):
                 return True
-            if state.pending_instance_requests or state.pending_instances:
+            if state.autoscaler_state_version > first + _ROUNDS:
                 return False
     finally:
         remove_placement_group(group)
@@ -156,7 +157,7 @@ def wait_for_room(name: str, bundles: Sequence[Bundle], timeout_s: float) -> Non
     """
     if not bundles:
         return
-    started = said = time.monotonic()
+    started, said = time.monotonic(), time.monotonic() - _SAY_S + _FIRST_SAY_S
     group = placement_group([dict(bundle) for bundle in bundles])
     try:
         while not group.wait(timeout_seconds=1):
