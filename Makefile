@@ -29,7 +29,15 @@ lint: install  ## style and types
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 
+# For the image (jobs/Dockerfile): Linux on x86_64 with Python 3.11. Two dependencies and this package are built there.
+LOCK := $(RUN)/uv pip compile --no-config --quiet --generate-hashes --python-version 3.11 \
+    --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
+lock: install  ## write jobs/*.lock anew, with hashes, from pyproject.toml and constraints.txt
+	$(RUN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
+	$(LOCK) --output-file jobs/requirements.lock pyproject.toml
+	printf '%s\n' hatchling editables setuptools wheel | $(LOCK) --constraint jobs/requirements.lock --output-file jobs/build.lock -
+
 clean:  ## delete .venv and the default output folder
 	rm -rf $(VENV) out
 
-.PHONY: help install quickstart test test-slow lint clean
+.PHONY: help install quickstart test test-slow lint lock clean

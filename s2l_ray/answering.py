@@ -27,7 +27,7 @@ def answering(debug: bool) -> Iterator[None]:
         raise typer.Exit(130) from None
     except Exception as error:
         if debug:
-            traceback.print_exc()
+            note(traceback.format_exc().rstrip())
         cause = _input_error(error)
         if cause is not None:
             note(f"error: {cause}")

@@ -7,6 +7,7 @@ A manifest means finished: reuse it. A folder without one is unfinished work: re
 import hashlib
 import importlib.metadata
 import json
+import re
 import shutil
 import subprocess
 import time
@@ -105,14 +106,22 @@ class Artifact:
         return manifest
 
 
+def check_name(stage: str, name: str) -> None:
+    """Raise InputError for a stage or fingerprint from somebody's record that is a path and would lead elsewhere."""
+    if not re.fullmatch(r"[\w-]+", stage) or not re.fullmatch(r"[\w-]+", name):
+        raise InputError(f"{stage}/{name} is no artifact's name: the record that names it is damaged")
+
+
 def read_manifest(storage: Storage, stage: str, name: str) -> dict[str, Any]:
     """Return the manifest of the artifact `<stage>/<name>` after proving that it is that artifact's own.
 
     Raises
     ------
     InputError
-        It is no JSON object, lacks what every manifest has, states another fingerprint, or counts that do not add up.
+        It is no JSON object, lacks what every manifest has, states another fingerprint, or counts that do not add up;
+        or the name, which may come from anybody's record, leads elsewhere.
     """
+    check_name(stage, name)
     folder = f"{stage}/{name}"
     manifest = storage.read_json(f"{folder}/{MANIFEST}")
     problem = _problem(manifest, stage, name)

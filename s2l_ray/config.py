@@ -1,6 +1,6 @@
 """The recipe: one tree that says everything about a run, checked before anything starts."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -134,8 +134,8 @@ class EvaluationConfig(Section):
 class ResourcesConfig(Section):
     """Workers and hardware; nothing here changes what comes out."""
 
-    num_workers: Annotated[Count, WHERE] = 1
-    """Training processes (data parallel) for proxy and target."""
+    num_workers: Annotated[int | tuple[int, int], WHERE] = 1
+    """Training processes (data parallel); [2, 8] lets the proxy have as many as there is room for, the target 2."""
     cpus_per_worker: Annotated[Count, WHERE] = 1
     """CPU cores, and torch threads, of one training process."""
     use_gpu: Annotated[bool, WHERE] = False
@@ -145,9 +145,28 @@ class ResourcesConfig(Section):
     max_failures: Annotated[int, Field(ge=0), WHERE] = 3
     """Times a training run is restarted from its newest checkpoint after a lost worker."""
     wait_timeout_s: Annotated[float, Field(gt=0), WHERE] = 600.0
-    """Seconds to wait for a group of training workers, for example while cloud nodes start."""
+    """Seconds to wait for room for a stage, for example while cloud nodes start, before the run ends."""
     ray_address: Annotated[str | None, WHERE] = None
     """Ray cluster to join; null joins the job's cluster (RAY_ADDRESS) or starts one on this machine."""
+
+    @field_validator("num_workers", mode="before")
+    @classmethod
+    def _a_count_or_fewest_and_most(cls, value: Any) -> Any:
+        counts = list(value) if isinstance(value, list | tuple) else [value]
+        whole = all(type(count) is int and count >= 1 for count in counts)
+        if not whole or len(counts) not in (1, 2) or counts != sorted(set(counts)):
+            raise ValueError(f"{value!r} must be a number of workers from 1, or the fewest and the most such as [1, 4]")
+        return tuple(counts) if len(counts) == 2 else counts[0]
+
+    @property
+    def least_workers(self) -> int:
+        """Return the training processes that there are always: all of the target's."""
+        return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
+
+    @property
+    def most_workers(self) -> int:
+        """Return the training processes that the proxy may come to have."""
+        return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers
 
 
 class Recipe(Section):
@@ -192,12 +211,14 @@ class Recipe(Section):
 
     @model_validator(mode="after")
     def _batches_fit_workers(self) -> Self:
-        for part, training in (("proxy", self.proxy), ("target", self.target)):
-            step = training.micro_batch_size * self.resources.num_workers
-            if training.global_batch_size % step:
-                raise ValueError(
-                    f"{part}.global_batch_size={training.global_batch_size} must be a multiple of "
-                    f"{part}.micro_batch_size x resources.num_workers = {training.micro_batch_size} x "
-                    f"{self.resources.num_workers} = {step}; change one of the three"
-                )
+        least, most = self.resources.least_workers, self.resources.most_workers
+        for part, training, counts in (("proxy", self.proxy, range(least, most + 1)), ("target", self.target, [least])):
+            for num_workers in counts:
+                step = training.micro_batch_size * num_workers
+                if training.global_batch_size % step:
+                    raise ValueError(
+                        f"{part}.global_batch_size={training.global_batch_size} must be a multiple of "
+                        f"{part}.micro_batch_size x resources.num_workers = {training.micro_batch_size} x "
+                        f"{num_workers} = {step}; change one of the three"
+                    )
         return self

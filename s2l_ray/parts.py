@@ -138,6 +138,9 @@ def _read_groups(
     try:
         with pq.ParquetFile(file, metadata=metadata) as opened:  # one for each read: readers are not for many threads
             table = opened.read_row_groups(groups, columns=list(columns), use_threads=False)
+            num_rows = sum(metadata.row_group(group).num_rows for group in groups)
+            if columns and table.num_rows != num_rows:  # a damaged page header: Arrow returns what it finds
+                raise pa.ArrowInvalid(f"{table.num_rows} rows where its footer says {num_rows}")
             return table.cast(without_views(table.schema))
     except (pa.ArrowException, OSError) as error:
         raise _unreadable(file, what, error) from error

@@ -7,22 +7,18 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import ray
 
 from s2l_ray.artifacts import Artifact, git_commit
 from s2l_ray.config import DataConfig, Recipe, TaskConfig
-from s2l_ray.execution.cluster import ray_session
+from s2l_ray.execution.cluster import Cluster, ray_session
 from s2l_ray.execution.preflight import local_inputs
-from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
-from s2l_ray.modeling.schedule import plan_training
+from s2l_ray.execution.training import check_resumable
+from s2l_ray.feasibility import check_model, check_pool, selections_of
 from s2l_ray.modeling.throughput import resolve_precision
-from s2l_ray.numerics.kmeans import resolve_num_clusters
 from s2l_ray.progress import clock, counts, note
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.selectors import find_selector
-from s2l_ray.selectors.interface import resolve_budget
-from s2l_ray.selectors.learning_percentage import epoch_1_point
 from s2l_ray.stages.embed import embed_artifact, run_embed
 from s2l_ray.stages.evaluate import Task, evaluate_artifact, run_evaluate
 from s2l_ray.stages.finetune import finetune_artifact, run_finetune
@@ -33,7 +29,6 @@ from s2l_ray.stages.select import SelectInputs, run_select, select_artifact
 from s2l_ray.stages.trajectories import run_trajectories, trajectories_artifact
 from s2l_ray.storage import Storage
 from s2l_ray.tables import PROBES
-from s2l_ray.training_config import ModelConfig
 
 STAGES = ("prepare", "proxy", "trajectories", "probe", "embed", "select", "finetune", "evaluate")
 
@@ -65,12 +60,6 @@ class Line:
         return f"runs/{self.recipe.name}"
 
 
-def selections_of(recipe: Recipe) -> list[SelectionConfig]:
-    """Return the selection asked for, then its controls."""
-    names = [recipe.selection.selector, *recipe.selection.controls]
-    return [recipe.selection.model_copy(update={"selector": name, "controls": []}) for name in names]
-
-
 def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     """Work out every step up to a stage, with its fingerprint, before anything runs.
 
@@ -86,13 +75,13 @@ def plan_line(recipe: Recipe, until: str = STAGES[-1]) -> Line:
     selectors = [find_selector(config.selector) for config in selections_of(recipe)]
     for model in (recipe.proxy.model, recipe.target.model, recipe.embedding.model, recipe.probe.judge):
         if model is not None:
-            _check_model(model)
+            check_model(model)
     needed = frozenset({until}).union(*(selector.requires for selector in selectors))
     pool = plan_prepare(storage, recipe.data, recipe.proxy.model, recipe.seed)
     target_pool = plan_prepare(storage, recipe.data, recipe.target.model, recipe.seed)
 
     def check() -> None:
-        _check_pool(recipe, pool, target_pool, needs_proxy=bool(needed & _by_proxy(recipe)))
+        check_pool(recipe, pool, target_pool, needs_proxy=bool(needed & _by_proxy(recipe)))
 
     check()
     embed_pool = plan_prepare(storage, recipe.data, recipe.embedding.model or recipe.proxy.model, recipe.seed)
@@ -131,40 +120,6 @@ def _with_precision(recipe: Recipe) -> Recipe:
 
     parts = ("proxy", "trajectory", "target")
     return recipe.model_copy(update={part: settled(getattr(recipe, part)) for part in parts})
-
-
-def _check_model(model: ModelConfig) -> None:
-    tokenizer_identity(model)  # first: without a network it refuses at once, transformers tries for a minute
-    model_identity(model)
-    tokenizer = load_tokenizer(model)
-    if model.config is not None:
-        fresh_config(model, len(tokenizer))
-
-
-def _check_pool(recipe: Recipe, pool: PreparePlan, target_pool: PreparePlan, *, needs_proxy: bool) -> None:
-    """Refuse what the pool is too small for, as far as its size is known by now."""
-    config = recipe.selection
-    parameters: set[str] = set()
-    for each in selections_of(recipe):
-        parameters |= find_selector(each.selector).parameters
-    candidates = min(_most_examples(pool), _most_examples(target_pool))
-    if config.selector != "full":
-        resolve_budget(config.budget, candidates)
-    if "num_clusters" in parameters:
-        resolve_num_clusters(config.num_clusters, candidates)
-    if not needs_proxy:
-        return
-    plan = plan_training(recipe.proxy, _most_examples(pool), recipe.resources.num_workers, recipe.trajectory)
-    if "epoch_1_fraction" in parameters:
-        epoch_1_point(np.array([point.fraction for point in plan.points]), config.epoch_1_fraction)
-
-
-def _most_examples(plan: PreparePlan) -> int:
-    """Return the number of examples of a prepared pool, or the most that one still to be prepared can have."""
-    if plan.artifact.is_finished:
-        return int(plan.artifact.manifest()["rows"]["examples"])
-    num_rows = sum(scan.num_rows for scan in plan.scans)
-    return min(num_rows, plan.data.limit or num_rows)
 
 
 def _by_proxy(recipe: Recipe) -> set[str]:
@@ -269,14 +224,34 @@ def run_steps(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> list[d
             if not reused and not connected:
                 if not ray.is_initialized():
                     note("starting Ray ...")
-                stack.enter_context(ray_session(recipe.resources, storage, local_inputs(recipe)))
+                cluster = stack.enter_context(ray_session(recipe.resources, storage, local_inputs(recipe)))
+                check_first(steps, cluster)
                 connected = True
-            manifest = step.artifact.manifest() if reused else step.run()
+            if reused:
+                manifest = step.artifact.manifest()
+            else:
+                cluster.make_ready(step.label, step.artifact.stage)
+                manifest = step.run()
             seconds = time.time() - started
             how = f"reused {step.artifact.folder}" if reused else f"done in {clock(seconds)}"
             note(f"{step.label}: {how}, {counts(manifest['rows'])}")
             accounts.append({"label": step.label, "manifest": manifest, "reused": reused, "seconds": seconds})
     return accounts
+
+
+def check_first(steps: Sequence[Step], cluster: Cluster) -> None:
+    """Refuse what can be known to fail before the first step runs: nodes, room for each stage, lost checkpoints.
+
+    Raises
+    ------
+    InputError
+        With what to change.
+    """
+    left = [step.artifact for step in steps if not step.artifact.is_finished]
+    cluster.check([artifact.stage for artifact in left])
+    for artifact in left:
+        if artifact.stage == "finetune":
+            check_resumable(artifact, cluster.resources)
 
 
 def record_run(line: Line, command: str) -> None:

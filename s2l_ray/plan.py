@@ -6,9 +6,10 @@ from typing import Any
 from rich.table import Table
 
 from s2l_ray.config import Recipe, ResourcesConfig
-from s2l_ray.execution.cluster import ray_session, worker_needs
+from s2l_ray.execution.cluster import ray_session
 from s2l_ray.execution.preflight import local_inputs
-from s2l_ray.pipeline import Step
+from s2l_ray.execution.room import say_total, training_bundles
+from s2l_ray.pipeline import Step, check_first
 from s2l_ray.storage import Storage
 
 
@@ -21,8 +22,9 @@ def dry_run(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> dict[str
         What a real run would be refused for before it starts.
     """
     with ray_session(recipe.resources, storage, local_inputs(recipe)) as cluster:
+        check_first(steps, cluster)
         return {
-            "run": recipe.name, "storage": storage.uri, "cluster": cluster,
+            "run": recipe.name, "storage": storage.uri, "cluster": cluster.describe(),
             "steps": [
                 {"label": step.label, "folder": step.artifact.folder, "state": _state(step, storage),
                  "where": _where(step.artifact.stage, recipe.resources)} for step in steps
@@ -51,8 +53,9 @@ def _where(stage: str, resources: ResourcesConfig) -> str:
     if stage == "select":
         return "one process"
     if stage in ("proxy", "finetune"):
-        needs = " and ".join(f"{amount} {name}s" for name, amount in worker_needs(resources).items())
-        return f"{resources.num_workers} training workers, {needs} in all"
+        bundles = training_bundles(resources)
+        more = f", up to {resources.most_workers}" if stage == "proxy" and resources.most_workers > len(bundles) else ""
+        return f"{len(bundles)} training workers{more}, {say_total(bundles)} in all"
     bound = resources.num_scoring_workers
     most = f"at most {bound}" if bound else "as many as there is room for"
     each = "1 GPU and 1 CPU" if resources.use_gpu and stage != "prepare" else "1 CPU"

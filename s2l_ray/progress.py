@@ -18,14 +18,19 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from s2l_ray.secret_uris import redacted
+
 _LINE_INTERVAL_S = 5.0
 _STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _console = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Say one thing; what would steer a terminal (names and values may come from anybody's file) is shown instead."""
-    _console.print(_STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text), markup=False)
+    """Say one thing, secrets of URIs starred.
+
+    What would steer a terminal (names and values may come from anybody's file) is shown instead.
+    """
+    _console.print(_STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", redacted(text)), markup=False)
 
 
 @dataclass

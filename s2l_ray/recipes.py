@@ -2,7 +2,7 @@
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeVar, get_args, get_origin
 
@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from s2l_ray.config import EmbeddingConfig, Recipe
 from s2l_ray.errors import InputError
+from s2l_ray.secret_uris import refuse_secret
 from s2l_ray.section import Section
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.training_config import TrainingConfig
@@ -107,6 +108,7 @@ def _overridden(content: dict[Any, Any], overrides: Sequence[str]) -> dict[str, 
     """Return the mapping with each `key.path=value` put in; list entries are addressed by their number."""
     tree = OmegaConf.create(content)
     for override in overrides:
+        refuse_secret(override)
         key, equals, value = override.partition("=")
         if not equals or not all(part.strip() for part in key.split(".")):
             raise InputError(f"override {override!r} must have the form key.path=value")
@@ -121,6 +123,19 @@ def _overridden(content: dict[Any, Any], overrides: Sequence[str]) -> dict[str, 
         raise InputError(f"recipe: {_one_line(error)}") from error
     assert isinstance(resolved, dict)
     return {str(key): value for key, value in resolved.items()}
+
+
+def _texts(tree: Any) -> Iterator[str]:
+    """Yield every text of a tree, keys included."""
+    pending = [tree]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, str):
+            yield value
+        elif isinstance(value, dict):
+            pending.extend([*value, *value.values()])
+        elif isinstance(value, (list, tuple)):
+            pending.extend(value)
 
 
 def _check_references(tree: Any) -> None:
@@ -141,6 +156,7 @@ def _check_references(tree: Any) -> None:
         if isinstance(value, (dict, list)):
             pending.extend(value.values() if isinstance(value, dict) else value)
         elif isinstance(value, str) and "${" in value:
+            refuse_secret(value)  # which what follows may say
             keys = _REFERENCE.findall(value)
             if len(keys) != value.count("${"):
                 raise InputError(
@@ -182,6 +198,7 @@ def find_recipe(source: str | Path) -> Path:
     InputError
         It is neither.
     """
+    refuse_secret(str(source))
     path = Path(source).expanduser()
     if path.is_file():
         return path
@@ -195,6 +212,8 @@ def find_recipe(source: str | Path) -> Path:
 
 
 def _validated(model: type[_Model], tree: dict[str, Any]) -> _Model:
+    for text in _texts(tree):
+        refuse_secret(text)
     try:
         return model.model_validate(tree)
     except ValidationError as error:

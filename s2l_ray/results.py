@@ -7,8 +7,9 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from s2l_ray.artifacts import Artifact
+from s2l_ray.feasibility import selections_of
 from s2l_ray.metrics.estimates import difference
-from s2l_ray.pipeline import Line, selections_of
+from s2l_ray.pipeline import Line
 from s2l_ray.progress import clock
 
 _LOWER_IS_BETTER = {"loss"}

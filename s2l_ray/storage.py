@@ -5,7 +5,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -15,9 +15,12 @@ import pyarrow.fs as pafs
 import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
+from s2l_ray.retrying import patient
+from s2l_ray.secret_uris import refuse_secret
 from s2l_ray.tables import SCHEMA_VERSION
 
 _MARKER = "s2l-storage.json"
+_ASK_S = 5.0  # a mistyped place should be refused soon
 
 
 def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
@@ -37,21 +40,17 @@ def resolve(uri: str) -> tuple[pafs.FileSystem, str]:
         raise InputError(f"{uri!r} is not a usable path or storage URI: {error}") from error
 
 
-def refuse_secret(uri: str) -> None:
-    """Raise InputError for a URI with a password in it, without repeating it."""
-    authority = uri.partition("://")[2].partition("/")[0]
-    if ":" in authority.rpartition("@")[0]:  # it would end in manifests, logs and error messages
-        raise InputError("a storage or data URI holds a key or password: remove it, and give it in the environment")
-
-
 @dataclass(frozen=True)
 class Storage:
     """A folder tree on a storage URI. Paths below are relative to its root, with forward slashes.
 
-    Pickles as its URI, so tasks on other nodes open their own connection.
+    Pickles as its URI, so tasks on other nodes open their own connection. Calls to an object store are made again
+    while they fail (`retrying.patient`).
     """
 
     uri: str
+    patience_s: float = field(default=60.0, compare=False, repr=False)
+    """Seconds after which an object store that does not answer is given up."""
 
     @staticmethod
     def open(uri: str) -> "Storage":
@@ -66,9 +65,10 @@ class Storage:
         local = isinstance(filesystem, pafs.LocalFileSystem)
         storage = Storage(root if local else uri)
         probe = f".probe-{uuid.uuid4().hex}"
+        asked = Storage(storage.uri, patience_s=_ASK_S)
         try:
-            storage.write_bytes(probe, b"s2l")
-            storage.delete(probe)
+            asked.write_bytes(probe, b"s2l")
+            asked.delete(probe)
         except OSError as error:
             raise InputError(f"storage {uri!r} cannot be written: {error}. Set storage= to a place you own.") from error
         if not storage.exists(_MARKER):
@@ -103,16 +103,19 @@ class Storage:
         """Tell whether paths are plain paths of this machine."""
         return isinstance(self.filesystem, pafs.LocalFileSystem)
 
+    @patient
     def exists(self, relative: str) -> bool:
         """Tell whether a file or folder is there."""
         return self.filesystem.get_file_info(self.path(relative)).type != pafs.FileType.NotFound
 
+    @patient
     def list_names(self, relative: str) -> list[str]:
         """Return the sorted names of the complete files and folders directly below a folder (empty if none)."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
         names = (info.base_name for info in self.filesystem.get_file_info(selector))
         return sorted(name for name in names if name and not name.startswith("."))
 
+    @patient
     def list_sizes(self, relative: str) -> dict[str, int]:
         """Return the bytes of each complete file directly below a folder, by name."""
         selector = pafs.FileSelector(self.path(relative), allow_not_found=True)
@@ -142,6 +145,7 @@ class Storage:
                 self.filesystem.delete_file(temporary)
             raise
 
+    @patient
     def write_bytes(self, relative: str, content: bytes | pa.Buffer) -> None:
         """Write one file, atomically."""
         with self.writing(relative) as path, self.filesystem.open_output_stream(path) as stream:
@@ -157,6 +161,7 @@ class Storage:
         pq.write_table(table, buffer, compression="zstd")
         self.write_bytes(relative, buffer.getvalue())
 
+    @patient
     def read_bytes(self, relative: str) -> bytes:
         """Read one file."""
         with self.filesystem.open_input_stream(self.path(relative)) as stream:
@@ -169,12 +174,14 @@ class Storage:
         except (ValueError, RecursionError) as error:
             raise InputError(f"{self.uri_of(relative)}: not readable as JSON ({error}): delete it") from error
 
+    @patient
     def read_table(self, relative: str, columns: list[str] | None = None) -> pa.Table:
         """Read one Parquet file; InputError where it is damaged."""
         # Through ParquetFile: read_table would take folder names such as key=value for partitions.
         with self.filesystem.open_input_file(self.path(relative)) as file, self._naming(relative):
             return pq.ParquetFile(file).read(columns=columns)
 
+    @patient
     def read_footer(self, relative: str) -> tuple[pa.Schema, int]:
         """Return a Parquet file's schema and number of rows, without reading them."""
         with self.filesystem.open_input_file(self.path(relative)) as file, self._naming(relative):
@@ -194,10 +201,12 @@ class Storage:
                 f"{self.uri_of(relative)}: not a readable Parquet file ({error}): delete {folder} and run again"
             ) from error
 
+    @patient
     def delete(self, relative: str) -> None:
         """Delete one file."""
         self.filesystem.delete_file(self.path(relative))
 
+    @patient
     def delete_folder(self, relative: str) -> None:
         """Delete a folder with all below it, if it is there."""
         if self.exists(relative):
@@ -208,6 +217,7 @@ class Storage:
         base, mark, query = self.uri.partition("?") if "://" in self.uri else (self.uri, "", "")
         return f"{base.rstrip('/')}/{relative}{mark}{query}"
 
+    @patient
     def upload_file(self, local: Path, relative: str) -> None:
         """Copy a local file here, atomically."""
         with self.writing(relative) as target:
@@ -225,8 +235,12 @@ class Storage:
             yield Path(self.path(relative))
             return
         with tempfile.TemporaryDirectory(prefix="s2l-") as temporary:
-            pafs.copy_files(self.path(relative), temporary, self.filesystem, pafs.LocalFileSystem())
+            self._download(relative, temporary)
             yield Path(temporary)
+
+    @patient
+    def _download(self, relative: str, target: str) -> None:
+        pafs.copy_files(self.path(relative), target, self.filesystem, pafs.LocalFileSystem())
 
 
 def resolve_local(uri: str) -> Path | None:

@@ -23,7 +23,8 @@ from s2l_ray.errors import InputError
 from s2l_ray.packing import MAX_MIB, pack_project
 from s2l_ray.progress import note
 from s2l_ray.recipes import find_recipe, load_recipe
-from s2l_ray.storage import Storage, refuse_secret
+from s2l_ray.secret_uris import redacted
+from s2l_ray.storage import Storage
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient
@@ -95,9 +96,12 @@ def address_of(address: str | None, environment: Mapping[str, str]) -> str:
     Raises
     ------
     InputError
-        It is no http:// or https:// URL.
+        It is no http:// or https:// URL, or holds a login.
     """
     found = address or environment.get("RAY_API_SERVER_ADDRESS") or DEFAULT_ADDRESS
+    if redacted(found) != found:
+        raise InputError("--address (or RAY_API_SERVER_ADDRESS) holds a login or token: remove it. The cluster's token "
+                         "is read from ~/.ray/auth_token or RAY_AUTH_TOKEN")
     if not re.match(r"https?://[^/]", found):
         raise InputError(f"--address {found!r} must be the URL of the cluster's job server, such as {DEFAULT_ADDRESS}")
     return found.rstrip("/")
@@ -158,7 +162,6 @@ def visible_paths(recipe: Recipe, address: str, *, here: bool, shared: Sequence[
     roots = [_absolute(str(folder)) for folder in shared]
     found, hidden = [], []
     for key, value in _paths_of(recipe).items():
-        refuse_secret(value)
         if not _is_local(key, value):
             continue
         path = _absolute(value)

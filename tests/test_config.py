@@ -187,7 +187,12 @@ def test_sections_do_not_change_after_loading():
         (SelectionConfig, {"budget": 1.5}, "budget"),
         (SelectionConfig, {"seed": -1}, "seed: .*greater than or equal to 0"),
         (TaskConfig, {"name": "a", "path": "b", "metrics": ["f1"]}, "metrics.0: .*'loss', 'exact_match', 'rouge_l'"),
-        (ResourcesConfig, {"num_workers": 0}, "num_workers: .*greater than or equal to 1"),
+        (ResourcesConfig, {"num_workers": 0}, "num_workers: .*0 must be a number of workers from 1, or the fewest"),
+        (ResourcesConfig, {"num_workers": [4, 2]}, r"num_workers: .*\[4, 2\] must be a number of workers from 1, or"),
+        (ResourcesConfig, {"num_workers": [1, 2, 3]}, "num_workers: .*such as"),
+        (ResourcesConfig, {"num_workers": 1.5}, "num_workers: .*1.5 must be a number"),
+        # Two of three workers would take 4 x 3 = 12 of 128 at a time, and a lost node may leave three of four.
+        (Recipe, {**MINIMAL, "resources": {"num_workers": [2, 4]}}, "proxy.global_batch_size=128 .* = 4 x 3 = 12"),
         (ResourcesConfig, {"wait_timeout_s": 0}, "wait_timeout_s: .*greater than 0"),
         (Recipe, {**MINIMAL, "name": "a/b"}, "name: .*match pattern"),
         (Recipe, {**MINIMAL, "name": "-a"}, "name: .*match pattern"),

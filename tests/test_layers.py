@@ -30,13 +30,16 @@ RULES = {
     # L0, the foundation: no torch, no Ray. The decimals order its modules among themselves.
     "errors": Rule(0.0),
     "section": Rule(0.0),
-    "progress": Rule(0.0),
+    "links": Rule(0.0),
+    "secret_uris": Rule(0.05),
+    "progress": Rule(0.1),
     "hub": Rule(0.1),
     "selection_config": Rule(0.05),
     "training_config": Rule(0.05),
     "sweep_config": Rule(0.05),
     "config": Rule(0.1),
     "tables": Rule(0.1),
+    "retrying": Rule(0.15),
     "storage": Rule(0.2),
     "artifacts": Rule(0.3),
     "parts": Rule(0.3),
@@ -58,6 +61,7 @@ RULES = {
     "execution": Rule(3, EVERYTHING_BELOW, torch=True, ray=True),
     # L4: no stage imports another one.
     "stages": Rule(4, EVERYTHING_BELOW, torch=True, ray=True),
+    "feasibility": Rule(4.5, EVERYTHING_BELOW, torch=True),
     # L5: results read what a pipeline's line made.
     "pipeline": Rule(5.0, EVERYTHING_BELOW, torch=True, ray=True),
     "results": Rule(5.1, EVERYTHING_BELOW, torch=True, ray=True),

@@ -166,10 +166,9 @@ def test_a_shared_folder_is_as_good_as_a_uri(word_problems, small_recipe, tmp_pa
     assert "storage=" not in str(refused.value) and "data.path=" not in str(refused.value)
 
 
-def test_a_password_in_a_uri_is_refused_and_not_repeated():
-    recipe = load_recipe("mathinstruct-phi2", ["storage=s3://key:hunter2@bucket/s2l"])
-    with pytest.raises(InputError, match="holds a key or password") as refused:
-        visible_paths(recipe, ADDRESS, here=False)
+def test_a_login_in_the_job_servers_address_is_refused_and_not_repeated():
+    with pytest.raises(InputError, match="RAY_AUTH_TOKEN") as refused:
+        address_of("https://me:hunter2@cluster.example", {})
     assert "hunter2" not in str(refused.value)
 
 

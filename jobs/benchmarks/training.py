@@ -82,8 +82,8 @@ def train(way: str, name: str, rows_file: str, steps: int) -> dict[str, Any]:
                 model=ModelConfig(path="fresh"), max_steps=steps, global_batch_size=GLOBAL_BATCH, micro_batch_size=8,
                 learning_rate=5e-4, warmup_fraction=0.0, precision=way, num_checkpoints=0,  # type: ignore[arg-type]
             )
-            plan = plan_training(config, len(rows), 1)
-            arguments = training_arguments(config, plan, output_dir=Path(folder), seed=0, use_gpu=False)
+            plan = plan_training(config, len(rows))
+            arguments = training_arguments(config, plan, num_workers=1, output_dir=Path(folder), seed=0, use_gpu=False)
             trainer = build_trainer(model, arguments, rows, collator, [clock])
         trainer.train()
     losses = [log["loss"] for log in trainer.state.log_history if "loss" in log]

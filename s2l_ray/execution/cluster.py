@@ -1,4 +1,4 @@
-"""Join a Ray cluster or start one on this machine, and check beforehand that it can do the work."""
+"""Join a Ray cluster or start one on this machine, and see to it that it can do the work."""
 
 import contextlib
 import logging
@@ -6,6 +6,7 @@ import os
 import signal
 import threading
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import ray
@@ -13,12 +14,52 @@ import ray
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.preflight import check_nodes, describe_nodes
+from s2l_ray.execution.room import check_can_fit, stage_bundles, wait_for_room
 from s2l_ray.storage import Storage
 
 
+@dataclass
+class Cluster:
+    """The Ray cluster that a run is connected to."""
+
+    resources: ResourcesConfig
+    storage: Storage
+    paths: Sequence[str]
+    """Files and folders of this machine that the work reads."""
+    _nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """What each node has that was checked, by its id."""
+
+    def check(self, stages: Sequence[str]) -> None:
+        """Prove that the nodes that are there can do the work, and that there can be enough of them for these stages.
+
+        Raises
+        ------
+        InputError
+            A node cannot do the work (`check_nodes`), or there will never be room for a stage (`check_can_fit`).
+        """
+        self._nodes |= check_nodes(self.storage, self.paths, known=self._nodes)
+        for stage in stages:
+            check_can_fit(stage_bundles(stage, self.resources))
+
+    def make_ready(self, label: str, stage: str) -> None:
+        """Wait until there is room for a stage, and check the nodes that came since.
+
+        Raises
+        ------
+        InputError
+            No room in time (`wait_for_room`), or a new node cannot do the work.
+        """
+        wait_for_room(label, stage_bundles(stage, self.resources), self.resources.wait_timeout_s)
+        self.check([])
+
+    def describe(self) -> str:
+        """Return what the cluster has now, in words."""
+        return describe_nodes(list(self._nodes.values()))
+
+
 @contextlib.contextmanager
-def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[str] = ()) -> Iterator[str]:
-    """Be connected to Ray while the block runs, on nodes that can do the work (`check_nodes`); yields what they are.
+def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[str] = ()) -> Iterator[Cluster]:
+    """Be connected to Ray while the block runs.
 
     Joins `resources.ray_address`, else the cluster of the job this runs in (RAY_ADDRESS), else starts a cluster of
     this machine's own that ends with the block. A connection that is already there is used and left as it is.
@@ -26,10 +67,11 @@ def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[st
     Raises
     ------
     InputError
-        The cluster cannot be reached, has no room for the workers, or a node cannot do the work.
+        The cluster cannot be reached.
     """
+    cluster = Cluster(resources, storage, paths)
     if ray.is_initialized():
-        yield describe_nodes(check_nodes(storage, paths))
+        yield cluster
         return
     address = resources.ray_address or os.environ.get("RAY_ADDRESS")
     # Workers' prints would mix with ours; Ray keeps them in its session folder, and errors reach us as exceptions.
@@ -45,34 +87,14 @@ def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[st
         # Ray's own handler aborts the process; `ray job stop` should end as Ctrl-C does.
         signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        if not address:
-            check_fits(resources)
-        yield describe_nodes(check_nodes(storage, paths))
+        yield cluster
     finally:
         ray.shutdown()
 
 
 def _start_local(resources: ResourcesConfig, options: dict[str, Any]) -> None:
     """Start a cluster with enough logical CPUs for the training workers, however few cores there are."""
-    cpus = max(os.cpu_count() or 1, resources.num_workers * resources.cpus_per_worker)
+    cpus = max(os.cpu_count() or 1, resources.least_workers * resources.cpus_per_worker)
     # Ray's default of 30 % of memory for objects is more than a laptop wants to give; /dev/shm bounds it anyway.
     ray.init(address="local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1",
              object_store_memory=1 << 30, **options)
-
-
-def worker_needs(resources: ResourcesConfig) -> dict[str, int]:
-    """Return what a group of training workers takes: Ray's resource -> amount."""
-    cpus = {"CPU": resources.num_workers * resources.cpus_per_worker}
-    return cpus | ({"GPU": resources.num_workers} if resources.use_gpu else {})
-
-
-def check_fits(resources: ResourcesConfig) -> None:
-    """Refuse training workers for which a cluster that cannot grow has no room; they would wait for ever."""
-    have = ray.cluster_resources()
-    need = worker_needs(resources)
-    for name, amount in need.items():
-        if have.get(name, 0) < amount:
-            raise InputError(
-                f"training needs {amount} {name} for resources.num_workers={resources.num_workers}, this machine has "
-                f"{have.get(name, 0):g}: lower resources.num_workers, or join a cluster with resources.ray_address"
-            )

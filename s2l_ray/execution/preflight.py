@@ -3,37 +3,56 @@
 import shutil
 import tempfile
 import uuid
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
 import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 
 from s2l_ray.artifacts import package_versions
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
+from s2l_ray.execution.placement import on_node
 from s2l_ray.rows.listing import list_files
 from s2l_ray.storage import Storage
 
-_MIN_DISK_BYTES = 1 << 30
+_MIN_DISK_BYTES = _MIN_MEMORY_BYTES = 1 << 30
+_MOST_LOST = 5
 
 
-def check_nodes(storage: Storage, paths: Sequence[str]) -> list[dict[str, Any]]:
-    """Prove that every living node can do the work, and return what each has: address, disk, memory, resources.
+def check_nodes(
+    storage: Storage, paths: Sequence[str], known: Container[str] = frozenset()
+) -> dict[str, dict[str, Any]]:
+    """Prove that every living node can do the work; return what each has (address, disk, memory), by its id.
 
     Parameters
     ----------
     paths
         Files and folders of this machine that the work reads: data, models, tokenizers.
+    known
+        Nodes that were checked before.
 
     Raises
     ------
     InputError
         A node cannot write the storage or read what another one wrote, lacks an input, has other versions of a package
-        that results depend on, or less than 1 GiB of disk left for temporary files.
+        that results depend on, or less than 1 GiB left of memory, or of disk for temporary files.
     """
-    nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"]]
+    for lost in range(_MOST_LOST):
+        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in known]
+        try:
+            return _check(nodes, storage, paths)
+        except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError) as error:
+            if lost == _MOST_LOST - 1:
+                raise InputError(f"nodes are lost faster than they can be checked: {error}") from error
+    raise AssertionError("the loop returns or raises")
+
+
+def _check(nodes: list[str], storage: Storage, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
+    if not nodes:
+        return {}
     folder = f".preflight-{uuid.uuid4().hex}"
     try:
         found = ray.get([_on(node, _look).remote(storage, folder, node, list(paths)) for node in nodes])
@@ -48,7 +67,7 @@ def check_nodes(storage: Storage, paths: Sequence[str]) -> list[dict[str, Any]]:
         )
     for node in found:
         _check_node(node)
-    return found
+    return dict(zip(nodes, found, strict=True))
 
 
 def _check_node(node: dict[str, Any]) -> None:
@@ -65,11 +84,13 @@ def _check_node(node: dict[str, Any]) -> None:
     if node["free_disk_bytes"] < _MIN_DISK_BYTES:
         raise InputError(f"{where} has {node['free_disk_bytes'] / 1e9:.1f} GB of disk left in {node['scratch']}; at "
                          f"least {_MIN_DISK_BYTES / 1e9:.1f} GB are needed for temporary files: free some")
+    if node["free_memory_bytes"] < _MIN_MEMORY_BYTES:
+        raise InputError(f"{where} has {node['free_memory_bytes'] / 1e9:.1f} GB of memory left; at least "
+                         f"{_MIN_MEMORY_BYTES / 1e9:.1f} GB are needed: end what else runs there, or take larger nodes")
 
 
 def _on(node: str, function: object) -> ray.remote_function.RemoteFunction:
-    place = NodeAffinitySchedulingStrategy(node, soft=False)
-    return ray.remote(function).options(num_cpus=0, scheduling_strategy=place)  # type: ignore[call-overload]
+    return ray.remote(function).options(**on_node(node))  # type: ignore[call-overload]
 
 
 def _look(storage: Storage, folder: str, node: str, paths: list[str]) -> dict[str, Any]:
@@ -83,6 +104,7 @@ def _look(storage: Storage, folder: str, node: str, paths: list[str]) -> dict[st
         "address": address, "error": error, "versions": package_versions(), "scratch": tempfile.gettempdir(),
         "missing": [path for path in paths if not Path(path).exists()],
         "free_disk_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
+        "free_memory_bytes": psutil.virtual_memory().available,
     }
 
 

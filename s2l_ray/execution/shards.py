@@ -35,6 +35,8 @@ def run_shards(
 
     Raises
     ------
+    UnitError
+        A shard failed at every attempt; those of the others stay.
     RuntimeError
         A file's rows are not exactly the examples of its shard, in order: a hole must never look like data.
     """
@@ -44,7 +46,12 @@ def run_shards(
     finished = set(storage.list_names(artifact.file(FOLDER)))
     # The largest first, so that the last worker is not long alone.
     todo = sorted((shard for shard in shards if shard not in finished), key=lambda shard: (-sizes[shard], shard))
-    rows = run_units(name, worker, arguments, todo, resources, actors=True, gpu=True)
+
+    def describe(shard: str) -> str:
+        first = storage.read_table(examples.file(f"examples/{shard}"), ["example_id"])["example_id"][0]
+        return f"shard {shard} (first example {first.as_py()!r})"
+
+    rows = run_units(name, worker, arguments, todo, resources, actors=True, gpu=True, describe=describe)
     total = 0
     for shard in shards:
         made = storage.read_table(artifact.file(f"{FOLDER}/{shard}"), ["example_id"])

@@ -2,6 +2,7 @@
 
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import ray.data
 import ray.train
 import torch
 from ray.train import Checkpoint
+from ray.train.collective import broadcast_from_rank_zero
 from transformers import PreTrainedModel, TrainerCallback
 
 from s2l_ray.modeling.batching import ExampleTable
@@ -28,6 +30,9 @@ from s2l_ray.modeling.training import (
 )
 from s2l_ray.training_config import TargetConfig
 
+_WORKERS = "num_workers"
+_ASK_EVERY_S = 5.0
+
 
 def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
     """Train on this worker's share of every step; rank 0 uploads points, checkpoints and the finished model."""
@@ -40,14 +45,17 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
     examples = _examples_of(ray.train.get_dataset_shard("train"))
     tokenizer = load_tokenizer(run.config.model)
     with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
+        num_workers = ray.train.get_context().get_world_size()
         arguments = training_arguments(
-            run.config, run.plan, output_dir=Path(scratch), seed=run.seed, use_gpu=run.use_gpu
+            run.config, run.plan, num_workers=num_workers, output_dir=Path(scratch), seed=run.seed, use_gpu=run.use_gpu
         )
         model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
         collator = Collator(pad_token_id(tokenizer))
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
             ProgressCallback(board.tell.remote, collator),
+            _RememberWorkers(),
+            _SaveBeforePreemption(),
             _ReportCheckpoint(),
         ]
         trainer = build_trainer(model, arguments, examples, collator, callbacks)
@@ -63,7 +71,9 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
             (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest has the config
             tokenizer.save_pretrained(finished)
             run.storage.upload_folder(finished, f"{run.folder}/model")
-    return {"history": trainer.state.log_history}
+    history = trainer.state.log_history
+    return {"history": [entry for entry in history if _WORKERS not in entry],
+            "num_workers_used": [entry[_WORKERS] for entry in history if _WORKERS in entry]}
 
 
 def _examples_of(shard: "ray.data.DataIterator") -> ExampleTable:
@@ -81,6 +91,43 @@ def _upload_point(run: TrainingRun, model: PreTrainedModel, point: TrajectoryPoi
     with tempfile.TemporaryDirectory(prefix="s2l-point-") as scratch:
         save_weights(model, Path(scratch))
         run.storage.upload_folder(Path(scratch), f"{run.folder}/{point.folder}")
+
+
+class _RememberWorkers(TrainerCallback):
+    """Notes in the history, which goes with every checkpoint, when another number of workers goes on."""
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        before = [entry[_WORKERS] for entry in state.log_history if _WORKERS in entry]
+        if before[-1:] != [args.world_size]:
+            state.log_history.append({"step": state.global_step, _WORKERS: args.world_size})
+
+
+class _SaveBeforePreemption(TrainerCallback):
+    """Has a checkpoint written when a node of the training is about to be taken away, once for each such node.
+
+    To ask is a barrier of all workers, so they agree on the step to ask at next: about every `_ASK_EVERY_S` seconds.
+    """
+
+    def __init__(self) -> None:
+        self._saved: frozenset[str] = frozenset()
+        self._ask_at, self._asked = 1, time.monotonic()
+        self._asked_step = 0
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._asked, self._asked_step, self._ask_at = time.monotonic(), state.global_step, state.global_step + 1
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.global_step < self._ask_at or state.global_step >= state.max_steps:
+            return
+        info = ray.train.get_preemption_info()
+        leaving = frozenset(info.preempted_node_to_ranks) if info else frozenset[str]()
+        if leaving - self._saved:
+            control.should_save = True
+        self._saved |= leaving
+        now = time.monotonic()
+        step_s = (now - self._asked) / (state.global_step - self._asked_step)
+        self._asked, self._asked_step = now, state.global_step
+        self._ask_at = broadcast_from_rank_zero(state.global_step + max(1, int(_ASK_EVERY_S / max(step_s, 1e-3))))
 
 
 class _ReportCheckpoint(TrainerCallback):

@@ -1,6 +1,7 @@
 """One supervised fine-tuning with Ray Train: DDP for the proxy, DeepSpeed for the target, the same function."""
 
 import contextlib
+import itertools
 import os
 import signal
 import threading
@@ -10,12 +11,16 @@ from typing import Any
 
 import ray
 import ray.data
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+import ray.train
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
 
+from s2l_ray.artifacts import Artifact
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution.cluster import worker_needs
+from s2l_ray.execution.placement import on_this_node
+from s2l_ray.execution.room import say_missing, training_bundles, workers_in_range
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress import clock, note, task
 from s2l_ray.training_config import TargetConfig
@@ -26,43 +31,30 @@ _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig) -> dict[str, Any]:
-    """Fine-tune and return {"history": [...]} of rank 0; the model lies in `<folder>/model` then.
+    """Fine-tune and return rank 0's {"history", "num_workers_used"}; the model lies in `<folder>/model` then.
 
-    Resumes from the newest checkpoint below `<folder>/resume...`, where an earlier run left one.
+    Resumes from the newest checkpoint below `<folder>/resume...`, where an earlier run left one. Where the recipe
+    gives a range of workers, the proxy takes as many as there is room for, and after a loss as many as there are then.
+
+    Raises
+    ------
+    InputError
+        A worker found something that the user has to mend, or there was no room in time.
     """
     # Materialised: a lazy read would need a free CPU while the training workers hold them all, and hang.
     examples = examples.select_columns(["example_id", "input_ids", "supervised"]).materialize()
-    environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker), "TOKENIZERS_PARALLELISM": "false"}
-    if not resources.use_gpu:
-        environment["DS_ACCELERATOR"] = "cpu"
-    # Train gives a group of workers 60 s to start, too short for a cloud node to boot.
-    os.environ[_START_TIMEOUT] = str(resources.wait_timeout_s)
-    board = _Board.options(num_cpus=0).remote()  # type: ignore[attr-defined]
-    trainer = TorchTrainer(
-        _train_fn_per_worker,  # type: ignore[arg-type]
-        train_loop_config={"run": run, "board": board},
-        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=resources.num_workers,
-            use_gpu=resources.use_gpu,
-            resources_per_worker={"CPU": resources.cpus_per_worker, **({"GPU": 1} if resources.use_gpu else {})},
-        ),
-        run_config=RunConfig(  # type: ignore[call-arg]
-            name=_resume_name(run, resources),
-            storage_path=run.storage.path(run.folder),
-            storage_filesystem=run.storage.filesystem,
-            failure_config=FailureConfig(  # type: ignore[call-arg]
-                max_failures=resources.max_failures, controller_failure_limit=0
-            ),
-            checkpoint_config=CheckpointConfig(num_to_keep=1),
-            worker_runtime_env={"env_vars": environment},
-        ),
-        datasets={"train": examples},
-        # Unsplit: an even split drops rows silently, and each worker samples from the whole table by index anyway.
-        dataset_config=DataConfig(datasets_to_split=[]),
-    )
-    with _watch(run, board, resources), _interruptible():
-        result = trainer.fit()
+    is_elastic = isinstance(resources.num_workers, tuple) and not isinstance(run.config, TargetConfig)
+    for num_lost in itertools.count():
+        num_workers = resources.least_workers
+        if is_elastic:
+            num_workers = workers_in_range(run.name, resources)
+        try:
+            result = _fit(run, examples, resources, num_workers, is_elastic=is_elastic)
+            break
+        except (WorkerGroupError, PreemptionError) as error:
+            if not is_elastic or num_lost >= resources.max_failures:
+                raise
+            note(f"{run.name}: lost workers ({str(error).splitlines()[0]}); going on from the newest checkpoint")
     outcome = result.return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
     if "input_error" in outcome:
@@ -73,9 +65,69 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     return outcome
 
 
+def _fit(
+    run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig, num_workers: int, *, is_elastic: bool
+) -> ray.train.Result:
+    """Train with this many workers; Ray Train restarts them where there may be no other number."""
+    environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker), "TOKENIZERS_PARALLELISM": "false"}
+    if not resources.use_gpu:
+        environment["DS_ACCELERATOR"] = "cpu"
+    # Train gives a group of workers 60 s to start, too short for a cloud node to boot.
+    os.environ[_START_TIMEOUT] = str(resources.wait_timeout_s)
+    board = _Board.options(**on_this_node()).remote()  # type: ignore[attr-defined]
+    failures = FailureConfig(  # type: ignore[call-arg]
+        max_failures=0 if is_elastic else resources.max_failures, controller_failure_limit=0,
+        max_preemption_failures=0 if is_elastic else -1,
+    )
+    trainer = TorchTrainer(
+        _train_fn_per_worker,  # type: ignore[arg-type]
+        train_loop_config={"run": run, "board": board},
+        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
+        scaling_config=ScalingConfig(
+            num_workers=num_workers,
+            use_gpu=resources.use_gpu,
+            resources_per_worker=dict(training_bundles(resources)[0]),
+        ),
+        run_config=RunConfig(  # type: ignore[call-arg]
+            name=_resume_name(run, resources),
+            storage_path=run.storage.path(run.folder),
+            storage_filesystem=run.storage.filesystem,
+            failure_config=failures,
+            checkpoint_config=CheckpointConfig(num_to_keep=1),
+            callbacks=[_TellLoss(board)],  # type: ignore[list-item]
+            worker_runtime_env={"env_vars": environment},
+        ),
+        datasets={"train": examples},
+        # Unsplit: an even split drops rows silently, and each worker samples from the whole table by index anyway.
+        dataset_config=DataConfig(datasets_to_split=[]),
+    )
+    with _watch(run, board, resources), _interruptible():
+        return trainer.fit()
+
+
+def check_resumable(artifact: Artifact, resources: ResourcesConfig) -> None:
+    """Refuse to go on with a DeepSpeed training in a way that loses it.
+
+    Raises
+    ------
+    InputError
+        Its checkpoints were written by another number of workers, which DeepSpeed cannot load.
+    """
+    ours = f"{_RESUME}-{resources.least_workers}-workers"
+    for name in artifact.storage.list_names(artifact.folder):
+        is_kept = any(n.startswith("checkpoint_") for n in artifact.storage.list_names(artifact.file(name)))
+        if name.startswith(f"{_RESUME}-") and name != ours and is_kept:
+            num_workers = name.split("-")[1]
+            raise InputError(
+                f"{artifact.folder} holds an unfinished training of {num_workers} workers, and resources.num_workers="
+                f"{resources.least_workers} cannot go on with DeepSpeed's checkpoints of it: set resources.num_workers="
+                f"{num_workers}, or delete {artifact.storage.uri_of(artifact.file(name))} to begin it anew"
+            )
+
+
 def _resume_name(run: TrainingRun, resources: ResourcesConfig) -> str:
     """Return the folder of resume checkpoints: DeepSpeed's fit the number of workers that wrote them and no other."""
-    return f"{_RESUME}-{resources.num_workers}-workers" if isinstance(run.config, TargetConfig) else _RESUME
+    return f"{_RESUME}-{resources.least_workers}-workers" if isinstance(run.config, TargetConfig) else _RESUME
 
 
 def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
@@ -102,11 +154,14 @@ class _Board:
         return self._step, self._facts
 
 
-def waiting_for(resources: ResourcesConfig) -> str:
-    """Return what a group of training workers needs and how much of it is free now, in words."""
-    need, free = worker_needs(resources), ray.available_resources()
-    wanted = " and ".join(f"{amount} {name}s (free {free.get(name, 0):g})" for name, amount in need.items())
-    return f"waiting for {wanted}"
+class _TellLoss(UserCallback):
+    """Tells the board, from Train's controller, that workers were lost and others are waited for."""
+
+    def __init__(self, board: Any) -> None:
+        self._board = board
+
+    def after_exception(self, run_context: Any, worker_exceptions: Any) -> None:
+        self._board.tell.remote(-1, {})
 
 
 @contextlib.contextmanager
@@ -124,19 +179,21 @@ def _interruptible() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _watch(run: TrainingRun, board: Any, resources: ResourcesConfig) -> Iterator[None]:
-    """Show the board's state while the block runs, and what is waited for before there is any."""
+    """Show the board's state while the block runs, and what is waited for where no worker has started."""
     ended = threading.Event()
 
     def follow() -> None:
-        started = said = time.monotonic()
+        since = said = time.monotonic()
         with task(run.name, run.plan.total_steps, "steps") as progress:
             while not ended.wait(0.5):
                 step, facts = ray.get(board.read.remote())
+                now = time.monotonic()
                 if step >= 0:
                     progress.update(step, facts)
-                elif time.monotonic() - said >= _SAY_WAITING_S:
-                    said = time.monotonic()
-                    note(f"{run.name}: {waiting_for(resources)}, {clock(said - started)}")
+                    since = said = now
+                elif now - said >= _SAY_WAITING_S:
+                    said = now
+                    note(f"{run.name}: waiting for {say_missing(training_bundles(resources))}, {clock(now - since)}")
 
     thread = threading.Thread(target=follow, daemon=True)
     thread.start()

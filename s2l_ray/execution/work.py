@@ -3,7 +3,7 @@
 import pickle
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
@@ -11,8 +11,9 @@ import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 
 from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution.attempts import MOST_ATTEMPTS, MOST_FAILING, attempt, say_failure, start_count, unit_error
 from s2l_ray.execution.metrics import count_for_prometheus
-from s2l_ray.progress import task
+from s2l_ray.progress import Task, note, task
 
 
 class Worker(Protocol):
@@ -26,24 +27,25 @@ class Worker(Protocol):
 class _UnitRunner:
     """What Ray Data calls: takes a unit out of its row and runs it."""
 
-    def __init__(self, worker: type, arguments: dict[str, Any], name: str) -> None:
-        self._worker, self._name = worker(**arguments), name
+    def __init__(self, worker: type, arguments: dict[str, Any], name: str, count: Any) -> None:
+        self._worker, self._name, self._count = worker(**arguments), name, count
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = [{"unit": row["unit"], **self._worker.run(pickle.loads(row["work"]))} for row in batch.to_pylist()]
+        rows = [attempt(self._count, row["unit"], self._worker, pickle.loads(row["work"])) for row in batch.to_pylist()]
         for row in rows:
-            count_for_prometheus(self._name, {"units": 1, "tokens": row.get("num_tokens", 0)})
+            if "error" not in row:
+                count_for_prometheus(self._name, {"units": 1, "tokens": row.get("num_tokens", 0)})
         return pa.Table.from_pylist(rows)
 
 
 _kept: dict[str, _UnitRunner] = {}
 
 
-def _run_in_task(batch: pa.Table, worker: type, arguments: dict[str, Any], name: str, key: str) -> pa.Table:
+def _run_in_task(batch: pa.Table, key: str, **keywords: Any) -> pa.Table:
     """Run a unit in a plain task: Ray reuses its processes for later tasks, so a worker is loaded once in each."""
     if key not in _kept:
         _kept.clear()  # one at a time: a worker may hold a model
-        _kept[key] = _UnitRunner(worker, arguments, name)
+        _kept[key] = _UnitRunner(**keywords)
     return _kept[key](batch)
 
 
@@ -57,11 +59,12 @@ def run_units(
     actors: bool = False,
     gpu: bool = False,
     unit_name: str = "shards",
+    describe: Callable[[Any], str] = str,
 ) -> list[dict[str, Any]]:
     """Run every unit with a `worker` in each of a pool of processes; return their rows in the order of the units.
 
-    A unit whose process dies is run again in another; an exception in a unit ends the whole with that exception.
-    The number of processes follows the cluster and never changes what a unit computes.
+    A unit that fails, or whose process dies, is run again, three times in all; the others are done meanwhile. The
+    number of processes follows the cluster and never changes what a unit computes.
 
     Parameters
     ----------
@@ -76,49 +79,78 @@ def run_units(
         whose processes serve later stages too: starting one takes longer than many a small unit.
     gpu
         Whether a worker takes a GPU (with `resources.use_gpu`); it then lives in an actor.
+    describe
+        What a unit is called when it fails.
+
+    Raises
+    ------
+    InputError
+        A unit found something that the user has to mend.
+    UnitError
+        A unit failed at every attempt, or so many did that it is not the units which are bad.
     """
     if not units:
         return []
-    keywords = {"worker": worker, "arguments": dict(arguments), "name": name}
-    dataset = _dataset(keywords, units, resources, actors=actors, gpu=gpu)
-    rows: list[dict[str, Any]] = []
-    started, num_tokens = time.monotonic(), 0
+    count = start_count()
+    keywords = {"worker": worker, "arguments": dict(arguments), "name": name, "count": count, "key": uuid.uuid4().hex}
+    numbered, done = dict(enumerate(units)), dict[int, dict[str, Any]]()
     with task(name, len(units), unit_name) as progress:
-        for row in dataset.iter_rows():
-            rows.append(dict(row))
-            num_tokens += row.get("num_tokens", 0)
-            speed = {"tokens/s": num_tokens / (time.monotonic() - started)} if num_tokens else None
-            progress.update(len(rows), speed)
-    rows.sort(key=lambda row: row["unit"])
-    done = [row["unit"] for row in rows]
-    if done != list(range(len(units))):
-        raise RuntimeError(f"{name}: {len(units)} units were given, {len(done)} came back; nothing was published")
-    return rows
+        for repeated in range(MOST_ATTEMPTS):
+            todo = {number: unit for number, unit in numbered.items() if number not in done}
+            dataset = _dataset(keywords, todo, resources, actors=actors, gpu=gpu)
+            failed = _collect(dataset, done, progress)
+            if not failed:
+                break
+            said = say_failure(name, failed[0], describe(numbered[failed[0]["unit"]]), len(failed))
+            if repeated == MOST_ATTEMPTS - 1 or len(failed) > MOST_FAILING:
+                raise unit_error(said, failed[0])
+            note(f"{said}; trying again")
+    ray.kill(count)
+    assert sorted(done) == list(numbered), "each unit comes back once, or as failed"
+    return [done[number] for number in numbered]
+
+
+def _collect(dataset: "ray.data.Dataset", done: dict[int, dict[str, Any]], progress: Task) -> list[dict[str, Any]]:
+    """Put the rows of a pass into `done` as they come, and return those of units that failed, in order."""
+    started, num_tokens, failed = time.monotonic(), 0, []
+    for row in map(dict, dataset.iter_rows()):
+        if "error" in row:
+            failed.append(row)
+            if len(failed) > MOST_FAILING:
+                break
+            continue
+        done[row["unit"]] = row
+        num_tokens += row.get("num_tokens", 0)
+        speed = {"tokens/s": num_tokens / (time.monotonic() - started)} if num_tokens else None
+        progress.update(len(done), speed)
+    return sorted(failed, key=lambda row: row["unit"])
 
 
 def _dataset(
-    keywords: dict[str, Any], units: Sequence[Any], resources: ResourcesConfig, *, actors: bool, gpu: bool
+    keywords: dict[str, Any], units: Mapping[int, Any], resources: ResourcesConfig, *, actors: bool, gpu: bool
 ) -> "ray.data.Dataset":
     """Return the lazy dataset whose rows are what the workers return."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    # A pool grows when all of its workers are busy. Set before the dataset is made, which takes a copy.
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     on_gpu = gpu and resources.use_gpu
     most = min(len(units), resources.num_scoring_workers or len(units))
-    size = _fitting(on_gpu, most)
     # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
-    blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in enumerate(units)]
+    blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in units.items()]
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
     shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
     if actors or on_gpu:
         # One task at a time: a second one waiting at a busy worker is lost to the idle one beside it. The pool starts
-        # with what the cluster has room for and grows with it, when all of its workers are busy.
-        pool = ActorPoolStrategy(min_size=1, max_size=most, initial_size=size, max_tasks_in_flight_per_actor=1)
-        context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
+        # with what the cluster has room for and grows with it.
+        room = _fitting(on_gpu, most)
+        pool = ActorPoolStrategy(min_size=1, max_size=most, initial_size=room, max_tasks_in_flight_per_actor=1)
         gpus = 1 if on_gpu else None
-        return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=keywords, compute=pool, num_gpus=gpus, **shape)
-    tasks, in_task = TaskPoolStrategy(size), cast(Any, _run_in_task)
-    return dataset.map_batches(in_task, fn_kwargs={**keywords, "key": uuid.uuid4().hex}, compute=tasks, **shape)
+        made_with = {name: value for name, value in keywords.items() if name != "key"}
+        return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=made_with, compute=pool, num_gpus=gpus, **shape)
+    tasks, in_task = TaskPoolStrategy(most), cast(Any, _run_in_task)
+    return dataset.map_batches(in_task, fn_kwargs=keywords, compute=tasks, **shape)
 
 
 def _fitting(on_gpu: bool, most: int) -> int:

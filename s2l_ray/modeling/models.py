@@ -13,6 +13,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTra
 from s2l_ray.artifacts import folder_digest
 from s2l_ray.errors import InputError
 from s2l_ray.hub import commit_of
+from s2l_ray.links import link_out
 from s2l_ray.training_config import ModelConfig
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
@@ -131,6 +132,7 @@ def tokenizer_identity(config: ModelConfig) -> dict[str, Any]:
 def _content(path: str, revision: str | None, files: tuple[str, ...], what: str) -> str:
     folder = Path(path).expanduser()
     if folder.is_dir():
+        _check_links(what, folder)
         if what == "model":
             _check_weights(folder)
         return folder_digest(folder, files)
@@ -139,8 +141,23 @@ def _content(path: str, revision: str | None, files: tuple[str, ...], what: str)
     return f"{path}@{commit_of('model', path, revision)}"
 
 
+def _check_links(what: str, folder: Path) -> None:
+    """Refuse links out of the folder: a chat template could be any text file of this machine, put into every prompt."""
+    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+        place = link_out(folder, file)
+        if place is not None:
+            raise InputError(f"{what} folder {str(folder)!r}: {file.name} is a link to {place}, outside the folder: "
+                             "copy it there")
+
+
 def _check_weights(folder: Path) -> None:
-    """Refuse a folder without safetensors, and an index whose parts lie outside it, unseen by the fingerprint."""
+    """Refuse a folder without safetensors, and an index whose parts lie outside it, unseen by the fingerprint.
+
+    An adapter too: what it is adapted to lies elsewhere, and without the package for adapters it would be left out.
+    """
+    if (folder / "adapter_config.json").is_file():
+        raise InputError(f"model folder {str(folder)!r} holds an adapter: merge it into its model "
+                         "(merge_and_unload) and save that with save_pretrained")
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"model folder {str(folder)!r} has no .safetensors file: save the model with save_pretrained")
     for index in folder.glob("*.safetensors.index.json"):

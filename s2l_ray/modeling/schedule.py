@@ -26,13 +26,11 @@ class TrainingPlan:
     """How long a training runs and where it is recorded."""
 
     total_steps: int
-    accumulation_steps: int
-    """Micro-batches of one worker in one optimizer step."""
     points: tuple[TrajectoryPoint, ...]
 
 
 def plan_training(
-    config: TrainingConfig, num_examples: int, num_workers: int, trajectory: TrajectoryConfig | None = None
+    config: TrainingConfig, num_examples: int, trajectory: TrajectoryConfig | None = None
 ) -> TrainingPlan:
     """Work out steps and trajectory points; the same for any number of workers.
 
@@ -43,9 +41,8 @@ def plan_training(
     """
     steps_per_epoch = math.ceil(num_examples / config.global_batch_size)
     total = config.max_steps or math.ceil(steps_per_epoch * (config.epochs or 0))
-    accumulation = config.global_batch_size // (config.micro_batch_size * num_workers)
     if trajectory is None:
-        return TrainingPlan(total, accumulation, ())
+        return TrainingPlan(total, ())
     if trajectory.num_points > total:
         raise InputError(
             f"trajectory.num_points={trajectory.num_points} exceeds the proxy's {total} optimizer steps "
@@ -55,7 +52,7 @@ def plan_training(
     points = [TrajectoryPoint(round(total * fraction), fraction) for fraction in fractions]
     if trajectory.include_initial:
         points.insert(0, TrajectoryPoint(0, 0.0))
-    return TrainingPlan(total, accumulation, tuple(points))
+    return TrainingPlan(total, tuple(points))
 
 
 @dataclass(frozen=True)

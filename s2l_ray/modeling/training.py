@@ -80,16 +80,19 @@ class ProgressCallback(TrainerCallback):
 
 
 def training_arguments(
-    config: TrainingConfig, plan: TrainingPlan, *, output_dir: Path, seed: int, use_gpu: bool
+    config: TrainingConfig, plan: TrainingPlan, *, num_workers: int, output_dir: Path, seed: int, use_gpu: bool
 ) -> TrainingArguments:
-    """Return the Trainer's arguments. Make them before the model: under ZeRO-3 they decide how it is loaded."""
+    """Return the Trainer's arguments. Make them before the model: under ZeRO-3 they decide how it is loaded.
+
+    A step has the same examples for any number of workers: the fewer there are, the more micro-batches each takes.
+    """
     assert config.precision != "auto", "what auto means is decided before (resolve_precision)"
     saves = config.num_checkpoints
     return TrainingArguments(
         output_dir=str(output_dir),
         max_steps=plan.total_steps,
         per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=plan.accumulation_steps,
+        gradient_accumulation_steps=config.global_batch_size // (config.micro_batch_size * num_workers),
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_schedule,
         warmup_steps=math.ceil(config.warmup_fraction * plan.total_steps),

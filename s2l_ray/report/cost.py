@@ -48,7 +48,7 @@ def gpu_seconds(manifest: Mapping[str, Any], recipe: Mapping[str, Any]) -> float
     if not resources["use_gpu"] or stage in ("prepare", "select"):
         return 0.0
     if stage in ("proxy", "finetune"):
-        return float(manifest["wall_s"] * resources["num_workers"])
+        return float(manifest["wall_s"] * max(manifest["num_workers_used"]))
     return float(manifest["model_s"]) if "model_s" in manifest else None
 
 

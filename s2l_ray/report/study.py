@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from s2l_ray.artifacts import MANIFEST, check_name
 from s2l_ray.errors import InputError
 from s2l_ray.report.arms import Arm, Point, arms_of_run, arms_of_sweep, points_of
 from s2l_ray.status import split_run
@@ -79,7 +80,8 @@ class Study:
             return None
         key = (storage.uri, stage, fingerprint)
         if key not in self._manifests:
-            file = f"{stage}/{fingerprint}/manifest.json"
+            check_name(stage, fingerprint)
+            file = f"{stage}/{fingerprint}/{MANIFEST}"
             self._manifests[key] = storage.read_json(file) if storage.exists(file) else None
         return self._manifests[key]
 

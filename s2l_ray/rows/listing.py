@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from itertools import takewhile
+from pathlib import Path
 from typing import Literal
 from urllib.parse import quote, unquote
 
@@ -13,6 +14,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from s2l_ray.errors import InputError
+from s2l_ray.links import link_out
 from s2l_ray.storage import resolve
 
 Kind = Literal["jsonl", "json", "parquet"]
@@ -44,7 +46,8 @@ def list_files(path: str) -> list[str]:
     Raises
     ------
     InputError
-        Nothing matches, the place cannot be listed, or the URI holds a password.
+        Nothing matches, the place cannot be listed, the URI holds a password, or a file found in a folder is a link
+        out of it.
     """
     folder, pattern = _split_glob(path)
     if pattern and "://" not in path and os.path.exists(os.path.expanduser(path)):
@@ -64,7 +67,18 @@ def list_files(path: str) -> list[str]:
     files = sorted(file for file in found if kind_by_ending(file))
     if not files:
         raise InputError(_nothing_found(path, found))
+    if info.type == pafs.FileType.Directory and isinstance(filesystem, pafs.LocalFileSystem):
+        _refuse_links_out(path, root, files)
     return [_child_uri(folder, root, file) for file in files]
+
+
+def _refuse_links_out(path: str, root: str, files: list[str]) -> None:
+    """Refuse files that whoever made the folder took from elsewhere on the reader's machine."""
+    for file in files:
+        place = link_out(Path(root), Path(file))
+        if place is not None:
+            raise InputError(f"{path}: {file} is a link to {place}, outside the folder: copy it there, or name "
+                             "that file as the path")
 
 
 def file_names(files: Sequence[str]) -> list[str]:

@@ -72,7 +72,8 @@ def run_evaluate(
     todo = [unit for unit in units if unit["part"] not in finished]
     arguments = {"artifact": artifact, "model": model, "tasks": {task.config.name: task for task in tasks},
                  "batch_size": config.batch_size, "seed": seed}
-    run_units(f"evaluate {label}", _UnitEvaluator, arguments, todo, resources, gpu=True, unit_name="parts")
+    run_units(f"evaluate {label}", _UnitEvaluator, arguments, todo, resources, gpu=True, unit_name="parts",
+              describe=lambda unit: f"{unit['task']}, rows from {unit['start']} of {unit['shard']}")
     table = pa.concat_tables([storage.read_table(artifact.file(f"parts/{unit['part']}")) for unit in units])
     expected = sum(task.examples.manifest()["rows"]["examples"] for task in tasks)
     if table.num_rows != expected:

@@ -37,7 +37,7 @@ def run_finetune(
     dataset = read_examples(examples, ids).materialize()
     if dataset.count() != len(ids):
         raise RuntimeError(f"{dataset.count()} of {len(ids)} selected examples are among the target's examples")
-    plan = plan_training(config, len(ids), resources.num_workers)
+    plan = plan_training(config, len(ids))
     run = TrainingRun(f"finetune on {label}", config, plan, seed, storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu)
     result = train(run, dataset, resources)
@@ -48,6 +48,6 @@ def run_finetune(
         "total_steps": plan.total_steps,
         "zero_stage": config.zero_stage,
         "resources": resources.model_dump(),
-        "history": result["history"],
+        **result,
     }
     return artifact.publish(facts, started)

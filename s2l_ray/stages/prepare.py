@@ -116,12 +116,13 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
     schema = _parquet_schema(plan.scans)
     arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "row_format": plan.row_format,
                  "schema": schema}
-    run_units("prepare: tokenise", _PartWriter, arguments, units, resources, unit_name="units")
+    run_units("prepare: tokenise", _PartWriter, arguments, units, resources, unit_name="units", describe=_rows_of)
     accounts = settle([storage.read_table(_part_file(artifact, n), NARROW) for n in range(len(units))], plan.data)
     storage.write_table(artifact.file("quarantine.parquet"), accounts.quarantine.cast(QUARANTINE))
     _refuse_bad_data(plan, accounts)
     shards = _plan_shards(accounts, plan.data.shard_rows)
-    rows = run_units("prepare: shards", _ShardWriter, {"artifact": artifact}, shards, resources)
+    rows = run_units("prepare: shards", _ShardWriter, {"artifact": artifact}, shards, resources,
+                     describe=lambda shard: f"shard {shard['number']} (first example {shard['ids'][0].as_py()!r})")
     written = sum(row["num_examples"] for row in rows)
     assert accounts.num_read == written + accounts.num_duplicates + accounts.num_quarantined, accounts
     facts = {
@@ -136,6 +137,11 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
     }
     storage.delete_folder(artifact.file("parts"))
     return artifact.publish(facts, started)
+
+
+def _rows_of(numbered: tuple[int, Unit, np.ndarray | None]) -> str:
+    unit = numbered[1]
+    return f"rows {unit.first_row + 1:,} to {unit.first_row + unit.num_rows:,} of {unit.name}"
 
 
 def _sampled_units(plan: PreparePlan) -> list[tuple[int, Unit, np.ndarray | None]]:
@@ -182,7 +188,9 @@ def _plan_shards(accounts: Accounts, shard_rows: int) -> list[dict[str, Any]]:
         kept = slice(start, start + shard_rows)
         parts, rows = accounts.parts_N[kept], accounts.rows_N[kept]
         takes = [(int(part), rows[parts == part]) for part in np.unique(parts)]
-        shards.append({"number": number, "takes": takes, "ids": accounts.ids.slice(start, shard_rows)})
+        # Taken, not sliced: a slice travels with the whole column behind it, and so once for each shard.
+        ids = accounts.ids.take(np.arange(start, start + len(rows)))
+        shards.append({"number": number, "takes": takes, "ids": ids})
     return shards
 
 

@@ -9,6 +9,7 @@ from s2l_ray.execution.datasets import read_examples
 from s2l_ray.execution.training import train
 from s2l_ray.modeling.models import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
+from s2l_ray.progress import note
 from s2l_ray.training_config import ProxyConfig, TrajectoryConfig
 
 
@@ -37,10 +38,14 @@ def run_proxy(
     """
     started = time.time()
     num_examples = examples.manifest()["rows"]["examples"]
-    plan = plan_training(config, num_examples, resources.num_workers, trajectory)
+    plan = plan_training(config, num_examples, trajectory)
     run = TrainingRun("proxy: train", config, plan, seed, artifact.storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu)
     result = train(run, read_examples(examples), resources)
+    if len(result["num_workers_used"]) > 1:
+        used = ", then ".join(map(str, result["num_workers_used"]))
+        note(f"proxy: train: {used} workers. Sums were rounded in another order than by one number of them throughout, "
+             "so this is not bit for bit the proxy of an undisturbed run; the manifest says so too")
     missing = [p.folder for p in plan.points if not artifact.storage.exists(artifact.file(f"{p.folder}/config.json"))]
     if missing:
         raise RuntimeError(f"the proxy's training ended without the trajectory points {missing}")
@@ -49,6 +54,6 @@ def run_proxy(
         "rows": {"examples": num_examples},
         "total_steps": plan.total_steps,
         "resources": resources.model_dump(),
-        "history": result["history"],
+        **result,
     }
     return artifact.publish(facts, started)

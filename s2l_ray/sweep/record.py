@@ -119,7 +119,7 @@ class Sweep:
             for name, found in by_name.items()
         } if about["state"] == "finished" else {}
         training = manifests.get("finetune", {})
-        gpus = training["resources"]["num_workers"] if training and training["resources"]["use_gpu"] else 0
+        gpus = max(training["num_workers_used"]) if training and training["resources"]["use_gpu"] else 0
         return {
             **{name: about[name] for name in ("trial", "selector", "seed", "is_control", "state", "error", "reused")},
             "budget": float(about["budget"]),

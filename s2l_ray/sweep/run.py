@@ -12,8 +12,9 @@ from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 from s2l_ray.artifacts import git_commit
 from s2l_ray.config import Recipe, ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution.cluster import ray_session, worker_needs
+from s2l_ray.execution.cluster import ray_session
 from s2l_ray.execution.preflight import local_inputs
+from s2l_ray.execution.room import say_total, total, training_bundles
 from s2l_ray.pipeline import STAGES, Line, Step, plan_line, run_steps
 from s2l_ray.progress import note
 from s2l_ray.sweep.record import Sweep
@@ -157,10 +158,10 @@ def trials_at_a_time(resources: ResourcesConfig, asked: int | None) -> int:
     A cluster that grows starts with what it has; one trial at least, so that it is asked to grow.
     """
     have = ray.cluster_resources()
-    fit = min(int(have.get(name, 0) // amount) for name, amount in worker_needs(resources).items())
+    needs = total(training_bundles(resources))
+    fit = min(int(have.get(name, 0) // amount) for name, amount in needs.items())
     return max(1, min(fit, asked or fit))
 
 
 def _why(room: int, resources: ResourcesConfig) -> str:
-    needs = " and ".join(f"{amount} {name}s" for name, amount in worker_needs(resources).items())
-    return f"{room} at a time: each takes {needs}"
+    return f"{room} at a time: each takes {say_total(training_bundles(resources))}"

@@ -11,6 +11,7 @@ from ray.tune.logger import TBXLoggerCallback
 from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
 from s2l_ray.progress import clock, note
+from s2l_ray.secret_uris import login_taken_out
 from s2l_ray.sweep.trial import ERROR, SETTINGS, VALUE
 
 _INTERVAL_S = 30.0
@@ -23,7 +24,7 @@ def check_tracking(recipe: Recipe) -> None:
     Raises
     ------
     InputError
-        The package or the environment variable is missing.
+        The package or the environment variable is missing, or its address holds a password that must not be kept.
     """
     tracking = recipe.sweep.tracking
     if tracking not in _NEEDS:
@@ -33,6 +34,8 @@ def check_tracking(recipe: Recipe) -> None:
         raise InputError(f"sweep.tracking={tracking} needs the package {package}: pip install 's2l-ray[{tracking}]'")
     if not os.environ.get(variable):
         raise InputError(f"sweep.tracking={tracking} needs {variable} in the environment: set it and run again")
+    if tracking == "mlflow":  # Tune keeps its callbacks, and the address with them, in the storage
+        login_taken_out(variable, "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
 
 
 def callbacks_of(recipe: Recipe, narrator: "Narrator") -> list[tune.Callback]:

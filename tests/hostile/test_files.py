@@ -189,6 +189,36 @@ def test_a_folder_that_links_to_itself_ends(tmp_path):
         assert "cannot be listed" in str(error)
 
 
+@pytest.mark.parametrize("ask", ["", "/", "/*.jsonl", "/**"])
+def test_a_link_out_of_a_data_folder_is_refused(ask, tmp_path):
+    (tmp_path / "mine.jsonl").write_bytes(LINE)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.jsonl").write_bytes(LINE)
+    (tmp_path / "data" / "b.jsonl").symlink_to(tmp_path / "mine.jsonl")
+    with pytest.raises(InputError, match=r"b\.jsonl is a link to .*mine\.jsonl, outside the folder"):
+        list_files(f"{tmp_path / 'data'}{ask}")
+    assert list_files(str(tmp_path / "data" / "b.jsonl")), "who names the file means it"
+    (tmp_path / "data" / "b.jsonl").unlink()
+    (tmp_path / "data" / "c").symlink_to(tmp_path)
+    with pytest.raises(InputError, match=r"outside the folder|cannot be listed"):
+        list_files(str(tmp_path / "data"))
+
+
+def test_links_within_a_data_folder_and_of_the_hubs_cache_are_followed(tmp_path):
+    (tmp_path / "blobs").mkdir()
+    (tmp_path / "blobs" / "0f1e").write_bytes(LINE)
+    commit = tmp_path / "snapshots" / "abc"
+    commit.mkdir(parents=True)
+    (commit / "a.jsonl").symlink_to("../../blobs/0f1e")
+    (commit / "b.jsonl").symlink_to("a.jsonl")
+    (tmp_path / "short").symlink_to(commit)
+    assert len(list_files(str(commit))) == len(list_files(str(tmp_path / "short"))) == 2
+    (commit / "c.jsonl").symlink_to("../../blobs/../mine.jsonl")
+    (tmp_path / "mine.jsonl").write_bytes(LINE)
+    with pytest.raises(InputError, match="outside the folder"):
+        list_files(str(commit))
+
+
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.integers(0, 10**6), st.integers(1, 255), st.sampled_from(["flip", "cut"]))
 def test_a_damaged_parquet_file_is_read_or_refused_in_words(accounts_of, place, mask, how):

@@ -5,7 +5,7 @@ import json
 import pyarrow as pa
 import pytest
 
-from s2l_ray.artifacts import Artifact
+from s2l_ray.artifacts import Artifact, read_manifest
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution import shards
@@ -122,6 +122,12 @@ BAD_SHARDS = {
     "no Parquet": (b"x" * 100, InputError, r"shard-000000\.parquet: not a readable Parquet file .*delete .* and run again"),
     "cut off": (b"PAR1", InputError, "not a readable Parquet file"),
 }
+
+
+@pytest.mark.parametrize(("stage", "name"), [("..", "x"), ("prepare", "../../elsewhere"), ("a/b", "c"), ("", "c")])
+def test_a_name_that_leads_elsewhere_is_no_artifacts(stage, name, storage):
+    with pytest.raises(InputError, match="is no artifact's name: the record that names it is damaged"):
+        read_manifest(storage, stage, name)
 
 
 @pytest.mark.parametrize("case", BAD_SHARDS)

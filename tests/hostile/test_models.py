@@ -183,3 +183,30 @@ def test_an_index_stays_within_its_folder(case, folder, tmp_path):
 def test_a_path_that_climbs_to_nothing_is_refused_not_sought_on_the_hub(path):
     with pytest.raises(InputError, match="does not exist"):
         model_identity(ModelConfig(path=path))
+
+
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "config.json", "other.txt"])
+def test_a_link_out_of_the_folder_is_refused(name, folder, tmp_path):
+    (folder / name).unlink(missing_ok=True)
+    (tmp_path / "private").write_text("my letters")
+    (folder / name).symlink_to("../private")
+    for refuse in (lambda: model_identity(ModelConfig(path=str(folder))), lambda: tokenizer_identity(ModelConfig(path=str(folder)))):
+        with pytest.raises(InputError, match=f"{name} is a link to .*private, outside the folder") as caught:
+            refuse()
+        assert "letters" not in str(caught.value)
+
+
+def test_the_hubs_cache_is_a_folder_of_links(folder, tmp_path):
+    commit = tmp_path / "cache" / "snapshots" / "abc"
+    commit.mkdir(parents=True)
+    shutil.copytree(folder, tmp_path / "cache" / "blobs")
+    for file in folder.iterdir():
+        (commit / file.name).symlink_to(f"../../blobs/{file.name}")
+    same = [model_identity(ModelConfig(path=str(place)))["weights"] for place in (folder, commit)]
+    assert same[0] == same[1]
+
+
+def test_an_adapter_is_refused(folder):
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
+    with pytest.raises(InputError, match="holds an adapter: merge it"):
+        model_identity(ModelConfig(path=str(folder)))

@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 N = 20
@@ -219,6 +219,7 @@ def test_selections_that_are_none_are_not_compared(table, message, parquet, s2l)
 
 
 @settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@example(115, 1)  # a page that says it has no rows
 @given(st.integers(0, 10**6), st.integers(1, 255))
 def test_a_flipped_byte_never_ends_in_a_crash(parquet, select, place, mask):
     file = parquet(GOOD)

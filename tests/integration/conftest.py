@@ -13,11 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 import yaml
+from ray.autoscaler.v2.sdk import get_cluster_status
 
 from s2l_ray.pipeline import plan_line, run_line
 from s2l_ray.results import collect_results
 
 BIN = Path(sys.executable).parent
+_HEAD_ID = "f" * 51 + "00000"
 
 
 @pytest.fixture(scope="session")
@@ -70,17 +72,109 @@ def recipe_file(small_recipe, word_problems, tmp_path):
     return write
 
 
+@pytest.fixture(scope="module")
+def growing_cluster():
+    """A head without cores whose autoscaler starts processes as nodes; yields (job server's address, GCS address)."""
+    port = _free_port()
+    settings = {
+        "RAY_AUTH_MODE": "disabled", "RAY_FAKE_CLUSTER": "1", "AUTOSCALER_UPDATE_INTERVAL_S": "1",
+        "RAY_enable_autoscaler_v2": "1", "RAY_CLOUD_INSTANCE_ID": _HEAD_ID, "RAY_OVERRIDE_NODE_ID_FOR_TESTING": _HEAD_ID,
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "autoscaling.yaml"
+        file.write_text(yaml.safe_dump(_autoscaling(f"127.0.0.1:{port}")))
+        with _head(settings, port=port, num_cpus=0, options=[f"--autoscaling-config={file}"]) as address:
+            yield address, f"127.0.0.1:{port}"
+
+
+def _autoscaling(gcs_address):
+    """Ray's autoscaler over local processes: no worker to start with, three of two cores at most."""
+    return {
+        "cluster_name": "s2l-test", "max_workers": 4, "upscaling_speed": 20, "idle_timeout_minutes": 0.1,
+        "provider": {
+            "type": "external", "head_node_id": _HEAD_ID, "launch_multiple": True, "gcs_address": gcs_address,
+            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+        },
+        "head_node_type": "head",
+        "available_node_types": {
+            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "worker": {"resources": {"CPU": 2, "object_store_memory": 120_000_000}, "node_config": {},
+                       "min_workers": 0, "max_workers": 3},
+        },
+        "auth": {"ssh_user": "none"}, "file_mounts": {}, "docker": {}, "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],
+        **{f"{when}_commands": [] for when in ("setup", "head_setup", "worker_setup", "initialization",
+                                               "head_start_ray", "worker_start_ray")},
+    }
+
+
+class Nodes:
+    """A Ray cluster of real raylets on loopback, which come and go."""
+
+    def __init__(self):
+        self.folder = tempfile.mkdtemp(prefix="s2ln-", dir="/tmp")
+        self.gcs = f"127.0.0.1:{_free_port()}"
+        self.environment = {**os.environ, "RAY_AUTH_MODE": "disabled", "RAY_ADDRESS": self.gcs,
+                            "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1"}
+        self._processes = []
+
+    def add(self, num_cpus):
+        """Start a node (the first is the head) and return its process; wait until it is there."""
+        joins = [f"--address={self.gcs}"] if self._processes else [
+            "--head", f"--port={self.gcs.partition(':')[2]}", f"--temp-dir={self.folder}", "--dashboard-host=127.0.0.1",
+            f"--dashboard-port={_free_port()}", f"--dashboard-agent-listen-port={_free_port()}"]
+        environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        before = self.alive()
+        self._processes.append(subprocess.Popen(
+            [BIN / "ray", "start", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
+             "--object-store-memory=100000000", *joins],
+            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
+        deadline = time.monotonic() + 60
+        while len(self.alive()) == len(before):
+            assert time.monotonic() < deadline, "the node did not start"
+            time.sleep(0.5)
+        return self._processes[-1]
+
+    def alive(self):
+        """The ids of the nodes that are there."""
+        with contextlib.suppress(Exception):  # before there is a head
+            status = get_cluster_status(self.gcs)
+            return {node.node_id for node in (*status.active_nodes, *status.idle_nodes)}
+        return set()
+
+    def run(self, recipe, *settings):
+        """Start `s2l run` on the cluster."""
+        return subprocess.Popen(
+            [sys.executable, "-c", "from s2l_ray.cli import main; main()", "run", str(recipe), *settings],
+            env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+    def end(self):
+        """End all nodes."""
+        for process in reversed(self._processes):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                _end(process)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
+@pytest.fixture
+def nodes():
+    """A cluster without nodes yet."""
+    nodes = Nodes()
+    yield nodes
+    nodes.end()
+
+
 @contextlib.contextmanager
-def _head(settings):
+def _head(settings, *, port=None, num_cpus=2, options=()):
     """A Ray head on loopback with these environment variables, ended with the block."""
     folder = tempfile.mkdtemp(prefix="s2lj-", dir="/tmp")
-    ports = {name: _free_port() for name in ("port", "dashboard-port", "dashboard-agent-listen-port")}
-    options = [f"--{name}={port}" for name, port in ports.items()]
+    ports = {"port": port or _free_port(), "dashboard-port": _free_port(), "dashboard-agent-listen-port": _free_port()}
     # A job runs `python`, as it does in a cluster's image: here that is the tests' own.
     environment = {**os.environ, **settings, "PATH": f"{BIN}:{os.environ['PATH']}"}
     process = subprocess.Popen(
-        [BIN / "ray", "start", "--head", "--block", "--num-cpus=2", "--node-ip-address=127.0.0.1",
-         "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--object-store-memory=300000000", *options],
+        [BIN / "ray", "start", "--head", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
+         "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--object-store-memory=300000000", *options,
+         *(f"--{name}={number}" for name, number in ports.items())],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,
     )
     address = f"http://127.0.0.1:{ports['dashboard-port']}"

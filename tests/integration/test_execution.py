@@ -1,7 +1,9 @@
 """How Ray runs our units: .venv/bin/pytest tests/integration/test_execution.py"""
 
+import contextlib
 import os
 import re
+import signal
 import time
 import urllib.request
 from collections import Counter
@@ -11,10 +13,23 @@ import pytest
 import ray
 
 from s2l_ray.config import ResourcesConfig
+from s2l_ray.errors import InputError
 from s2l_ray.execution import training
+from s2l_ray.execution.attempts import UnitError
 from s2l_ray.execution.work import run_units
 
 pytestmark = pytest.mark.integration
+
+
+@contextlib.contextmanager
+def one_core_taken():
+    """One of the cluster's two cores is busy while the block runs."""
+    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
+    ray.get(holder.ready.remote())
+    try:
+        yield
+    finally:
+        ray.kill(holder)
 
 
 def sleeper():
@@ -58,19 +73,74 @@ def test_prometheus_reads_units_and_tokens_of_each_stage(ray_cluster):
     assert found == {"units": 3.0, "tokens": 300.0}, metrics()[:2000]
 
 
+class TestUnitsThatFail:
+    """A unit fails three times before the stage does, and never takes the others with it."""
+
+    @staticmethod
+    def worker(folder):
+        """Return a class that counts in `folder` how often it began each unit."""
+
+        class Worker:
+            def run(self, unit):
+                number, what = unit
+                begun = len(list(folder.glob(f"{number}-*"))) + 1
+                (folder / f"{number}-{begun}").touch()
+                if what == "dies" or (what == "dies once" and begun == 1):
+                    os.kill(os.getpid(), signal.SIGKILL)
+                if what == "fails" or (what == "fails twice" and begun <= 2):
+                    raise ZeroDivisionError("a poisoned row")
+                if what == "refuses":
+                    raise InputError("lower the learning rate")
+                return {"pid": os.getpid()}
+
+        return Worker
+
+    def begun(self, folder, number):
+        return len(list(folder.glob(f"{number}-*")))
+
+    @pytest.mark.parametrize("actors", [True, False])
+    def test_what_passes_is_repeated(self, ray_cluster, tmp_path, capsys, actors):
+        units = [(0, "fine"), (1, "dies once"), (2, "fails twice"), (3, "fine")]
+        rows = run_units("try", self.worker(tmp_path), {}, units, ResourcesConfig(), actors=actors)
+        assert [row["unit"] for row in rows] == [0, 1, 2, 3]
+        assert [self.begun(tmp_path, n) for n in range(4)] == [1, 2, 3, 1]
+        assert "try: (2, 'fails twice') failed: ZeroDivisionError: a poisoned row; trying again" in capsys.readouterr().err
+
+    @pytest.mark.parametrize(("what", "said"), [
+        ("fails", "ZeroDivisionError: a poisoned row"),
+        pytest.param("dies", r"its process died 3 times \(out of memory", marks=pytest.mark.slow),
+    ])
+    def test_what_stays_stops_the_stage_with_its_name_after_the_others_are_done(self, ray_cluster, tmp_path, what, said):
+        units = [(0, "fine"), (1, what), (2, "fine"), (3, "fine"), (4, "fine")]
+        with pytest.raises(UnitError, match=f"try: unit no. 1 failed: {said}.*What is finished is kept") as stopped:
+            run_units("try", self.worker(tmp_path), {}, units, ResourcesConfig(), actors=True,
+                      describe=lambda unit: f"unit no. {unit[0]}")
+        assert [self.begun(tmp_path, n) for n in range(5)] == [1, 3, 1, 1, 1]
+        notes = "".join(getattr(stopped.value, "__notes__", []))
+        assert ("in run" in notes) == (what == "fails"), "the worker's traceback is there for --debug"
+
+    def test_where_many_fail_it_is_not_the_units(self, ray_cluster, tmp_path):
+        with pytest.raises(UnitError, match=r"try: \(\d+, 'fails'\) and 8 more failed"):
+            run_units("try", self.worker(tmp_path), {}, [(n, "fails") for n in range(40)], ResourcesConfig())
+        assert sum(self.begun(tmp_path, n) for n in range(40)) < 40
+
+    def test_the_users_mistakes_are_not_repeated(self, ray_cluster, tmp_path):
+        with pytest.raises(Exception, match="lower the learning rate"):
+            run_units("try", self.worker(tmp_path), {}, [(0, "refuses")], ResourcesConfig())
+        assert self.begun(tmp_path, 0) == 1
+
+
 def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(ray_cluster, monkeypatch, capsys):
-    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
-    ray.get(holder.ready.remote())
     monkeypatch.setattr(training, "_SAY_WAITING_S", 1.0)
-    run = SimpleNamespace(name="finetune on s2l", plan=SimpleNamespace(total_steps=10))
+    run = SimpleNamespace(name="proxy: train", plan=SimpleNamespace(total_steps=10), config=None)
     board = training._Board.options(num_cpus=0).remote()
-    try:
-        with training._watch(run, board, ResourcesConfig(num_workers=2)):
-            time.sleep(4)
-            waited = capsys.readouterr().err
-            ray.get(board.tell.remote(3, {}))
-            time.sleep(2)
-            assert "waiting" not in capsys.readouterr().err
-    finally:
-        ray.kill(holder)
-    assert re.search(r"finetune on s2l: waiting for 2 CPUs \(free 1\), \d s", waited), waited
+    with one_core_taken(), training._watch(run, board, ResourcesConfig(num_workers=2)):
+        time.sleep(4)
+        waited = capsys.readouterr().err
+        ray.get(board.tell.remote(3, {}))
+        time.sleep(2)
+        assert "waiting" not in capsys.readouterr().err
+        ray.get(board.tell.remote(-1, {}))  # as Train's controller tells when workers are lost
+        time.sleep(3)
+        assert "waiting for 2 CPUs" in capsys.readouterr().err
+    assert re.search(r"proxy: train: waiting for 2 CPUs \(free 1\), \d s", waited), waited

@@ -17,7 +17,7 @@ def storage(tmp_path):
 
 
 def test_a_node_that_can_do_the_work_is_described(ray_cluster, storage, tmp_path):
-    nodes = check_nodes(storage, [str(tmp_path)])
+    nodes = list(check_nodes(storage, [str(tmp_path)]).values())
     assert len(nodes) == 1 and nodes[0]["versions"] == package_versions() and nodes[0]["missing"] == []
     assert describe_nodes(nodes).startswith("1 node: 2 CPUs, 0 GPUs, ")
     assert [name for name in storage.list_names("") if "preflight" in name] == []

@@ -12,17 +12,15 @@ def proxy_config(**changes):
     return ProxyConfig(**{**values, **changes})
 
 
-def test_points_are_fractions_of_training_whatever_the_number_of_workers():
+def test_points_are_fractions_of_training():
     # 100 examples in steps of 4 are 25 steps an epoch; 2 epochs 50 steps; quarters are 12.5, 25, 37.5, 50.
     config = proxy_config(epochs=2, max_steps=None)
     trajectory = TrajectoryConfig(num_points=4)
-    plans = [plan_training(config, 100, workers, trajectory) for workers in (1, 2)]
-    assert plans[0].points == plans[1].points
-    assert [p.step for p in plans[0].points] == [0, 12, 25, 38, 50]
-    assert [p.fraction for p in plans[0].points] == [0.0, 0.25, 0.5, 0.75, 1.0]
-    assert [p.accumulation_steps for p in plans] == [2, 1]
+    points = plan_training(config, 100, trajectory).points
+    assert [p.step for p in points] == [0, 12, 25, 38, 50]
+    assert [p.fraction for p in points] == [0.0, 0.25, 0.5, 0.75, 1.0]
 
 
 def test_more_points_than_steps_is_refused_with_both_numbers():
     with pytest.raises(InputError, match=r"num_points=12 exceeds the proxy's 6 optimizer steps"):
-        plan_training(proxy_config(), 100, 1, TrajectoryConfig(num_points=12))
+        plan_training(proxy_config(), 100, TrajectoryConfig(num_points=12))

@@ -48,8 +48,8 @@ class PlainTrainer(Trainer):
 
 
 def train(model, tmp_path, config, trainer_class=None, callbacks=()):
-    plan = plan_training(config, 13, 1)
-    arguments = training_arguments(config, plan, output_dir=tmp_path, seed=0, use_gpu=False)
+    plan = plan_training(config, 13)
+    arguments = training_arguments(config, plan, num_workers=1, output_dir=tmp_path, seed=0, use_gpu=False)
     collator = Collator(pad_id=0)
     if trainer_class is None:
         trainer = build_trainer(model, arguments, examples(), collator, callbacks)

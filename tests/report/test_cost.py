@@ -24,7 +24,7 @@ def test_equal_steps_save_no_time(tiny):
 
 def test_gpu_seconds():
     resources = {"use_gpu": True, "num_workers": 4}
-    training = {"stage": "finetune", "wall_s": 10.0, "resources": resources}
+    training = {"stage": "finetune", "wall_s": 10.0, "resources": resources, "num_workers_used": [4, 3]}
     assert gpu_seconds(training, {"resources": resources}) == 40.0  # four GPUs for ten seconds
     assert gpu_seconds({**training, "resources": {**resources, "use_gpu": False}}, {"resources": resources}) == 0.0
     scoring = {"stage": "trajectories", "wall_s": 10.0, "model_s": 25.0}

@@ -1,0 +1,118 @@
+"""Training on nodes that come and go: .venv/bin/pytest tests/integration/test_elastic.py"""
+
+import json
+import re
+import time
+
+import pytest
+import torch
+from ray._raylet import GcsClient
+from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
+from transformers import AutoModelForCausalLM
+
+pytestmark = [pytest.mark.integration, pytest.mark.slow]
+
+PROXY = {"selection.controls": [], "evaluation.tasks": [], "target.max_steps": 1, "target.zero_stage": 0}
+
+
+def wait_for(condition, seconds, what):
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {seconds} s for {what}"
+        time.sleep(0.2)
+
+
+def proxy_folder(tmp_path):
+    found = list((tmp_path / "out" / "proxy").glob("*"))
+    return found[0] if found else tmp_path / "none"
+
+
+def checkpoints(tmp_path):
+    return sorted(path.name for path in proxy_folder(tmp_path).glob("resume/checkpoint_*"))
+
+
+def manifest(tmp_path):
+    return json.loads((proxy_folder(tmp_path) / "manifest.json").read_text())
+
+
+def ended(run, seconds=300):
+    out, err = run.communicate(timeout=seconds)
+    assert run.returncode == 0, err[-4000:]
+    return json.loads(out.splitlines()[-1]), err
+
+
+@pytest.mark.timeout(500)
+def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_file, tmp_path):
+    nodes.add(1)
+    other = nodes.add(1)
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 400, "proxy.num_checkpoints": 19, "resources.num_workers": [1, 2]})
+    run = nodes.run(recipe)
+    try:
+        wait_for(lambda: checkpoints(tmp_path), 120, "a checkpoint")
+        other.kill()
+        _, err = ended(run)
+    finally:
+        run.kill()
+    assert manifest(tmp_path)["num_workers_used"] == [2, 1], err[-2000:]
+    assert "proxy: train: 2, then 1 workers" in err
+    assert manifest(tmp_path)["total_steps"] == 400
+
+
+@pytest.mark.timeout(500)
+def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file, tmp_path):
+    nodes.add(1)
+    nodes.add(1)
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 300, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
+    before = nodes.alive()
+    run = nodes.run(recipe)
+    try:
+        wait_for(lambda: len(list(proxy_folder(tmp_path).glob("point-*"))) >= 2, 120, "a third of the training")
+        assert not checkpoints(tmp_path), "the recipe asks for none"
+        nodes.add(1)  # what replaces the one that goes
+        head = next(iter(before))
+        leaving = next(node for node in before if node != head_of(nodes))
+        assert head in before
+        accepted, why = GcsClient(nodes.gcs).drain_node(
+            leaving, DRAIN_NODE_REASON_PREEMPTION, "spot", int((time.time() + 20) * 1000))
+        assert accepted, why
+        wait_for(lambda: checkpoints(tmp_path), 20, "the early checkpoint")
+        ended(run)
+    finally:
+        run.kill()
+    assert manifest(tmp_path)["num_workers_used"] == [2]
+    interrupted = weights(tmp_path)
+    calm = recipe_file(**{**PROXY, "proxy.max_steps": 300, "proxy.num_checkpoints": 0, "resources.num_workers": 2,
+                          "storage": str(tmp_path / "calm" / "out")})
+    ended(nodes.run(calm))
+    theirs = weights(tmp_path / "calm")
+    assert max(float((interrupted[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
+
+
+def head_of(nodes):
+    """The id of the node that the head's raylet has: the first that was there."""
+    from ray.autoscaler.v2.sdk import get_cluster_status
+
+    status = get_cluster_status(nodes.gcs)
+    return next(node.node_id for node in (*status.active_nodes, *status.idle_nodes)
+                if any(usage.resource_name == "node:__internal_head__" for usage in node.resource_usage.usage))
+
+
+def weights(tmp_path):
+    return AutoModelForCausalLM.from_pretrained(proxy_folder(tmp_path) / "model", dtype=torch.float32).state_dict()
+
+
+@pytest.mark.timeout(300)
+def test_nodes_that_do_not_come_back_end_the_run_in_time(nodes, recipe_file, tmp_path):
+    nodes.add(1)
+    other = nodes.add(1)
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 400, "proxy.num_checkpoints": 9, "resources.num_workers": 2,
+                            "resources.wait_timeout_s": 10})
+    run = nodes.run(recipe)
+    try:
+        wait_for(lambda: checkpoints(tmp_path), 120, "a checkpoint")
+        other.kill()
+        _, err = run.communicate(timeout=150)
+    finally:
+        run.kill()
+    assert run.returncode in (1, 2) and "Traceback" not in err
+    assert re.search(r"2 (CPUs|workers)", err.splitlines()[-1] + err.splitlines()[-2]), err[-2000:]

@@ -1,0 +1,83 @@
+"""Room for a stage: is it there, could it be, and waiting for it: .venv/bin/pytest tests/integration/test_room.py"""
+
+import time
+
+import pytest
+import ray
+
+from s2l_ray.config import ResourcesConfig
+from s2l_ray.errors import InputError
+from s2l_ray.execution import room
+from s2l_ray.execution.room import check_can_fit, stage_bundles, total, wait_for_room, workers_in_range
+
+pytestmark = pytest.mark.integration
+ONE = {"CPU": 1}
+
+
+def test_what_each_stage_takes():
+    resources = ResourcesConfig(num_workers=(2, 4), cpus_per_worker=3, use_gpu=True)
+    assert stage_bundles("proxy", resources) == stage_bundles("finetune", resources) == [{"CPU": 3, "GPU": 1}] * 2
+    assert total(stage_bundles("proxy", resources)) == {"CPU": 6, "GPU": 2}
+    assert stage_bundles("prepare", resources) == [{"CPU": 1}]
+    assert stage_bundles("trajectories", resources) == [{"CPU": 1, "GPU": 1}]
+    assert stage_bundles("select", resources) == []
+
+
+def test_what_can_never_fit_is_refused_with_what_there_is(ray_cluster):
+    check_can_fit([ONE, ONE])
+    check_can_fit([])
+    with pytest.raises(InputError, match=r"3 CPUs are needed, for 3 workers of 1 CPU each; this cluster has at most 2 CPUs"):
+        check_can_fit([ONE] * 3)
+    with pytest.raises(InputError, match=r"room for 0 such workers: lower resources.num_workers"):
+        check_can_fit([{"CPU": 1, "GPU": 1}])
+    # Four cores in all are not one worker of three on each of two nodes of two.
+    with pytest.raises(InputError, match="3 CPUs are needed, for 1 workers of 3 CPU each"):
+        check_can_fit([{"CPU": 3}])
+
+
+@pytest.mark.parametrize(("groups", "fits"), [
+    ([({"CPU": 2}, 3)], True),  # 1 head of 2 cores that holds none of these, and three nodes of two
+    ([({"CPU": 2}, 1)], False),
+    ([({"CPU": 1}, 9)], False),
+    ([({"CPU": 1}, 9), ({"CPU": 8}, -1)], True),  # without bound
+])
+def test_what_an_autoscaler_may_add_counts(ray_cluster, monkeypatch, groups, fits):
+    head = {"node:__internal_head__": 1.0, "CPU": 0.0}
+    monkeypatch.setattr(room, "_node_shapes", lambda: [(head, 1), *((shape, room._most(n)) for shape, n in groups)])
+    if fits:
+        check_can_fit([{"CPU": 2}] * 3)
+    else:
+        with pytest.raises(InputError, match="6 CPUs are needed"):
+            check_can_fit([{"CPU": 2}] * 3)
+
+
+def test_room_that_is_there_is_not_waited_for(ray_cluster):
+    started = time.monotonic()
+    wait_for_room("proxy", [ONE, ONE], 10)
+    assert time.monotonic() - started < 5
+    wait_for_room("proxy", [ONE, ONE], 10)  # what was held is given back
+
+
+def test_room_that_does_not_come_ends_the_wait(ray_cluster, monkeypatch, capsys):
+    monkeypatch.setattr(room, "_SAY_S", 1.0)
+    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
+    ray.get(holder.ready.remote())
+    try:
+        with pytest.raises(InputError, match=r"proxy: waited \d s \(resources.wait_timeout_s=3\) for 2 CPUs \(free 1\)"):
+            wait_for_room("proxy", [ONE, ONE], 3)
+    finally:
+        ray.kill(holder)
+    assert "proxy: waiting for 2 CPUs (free 1)" in capsys.readouterr().err
+
+
+def test_a_range_of_workers_takes_what_there_is_room_for(ray_cluster, monkeypatch):
+    monkeypatch.setattr(room, "_FREE_S", 1.0)
+    assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4))) == 2  # of two cores
+    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
+    ray.get(holder.ready.remote())
+    try:
+        assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4))) == 1
+        with pytest.raises(InputError, match=r"waited .* for 2 CPUs"):
+            workers_in_range("proxy", ResourcesConfig(num_workers=(2, 4), wait_timeout_s=2))
+    finally:
+        ray.kill(holder)
