@@ -63,10 +63,10 @@ def attacks_of(num_runs: int, seed: int) -> list[Attack]:
 def prepared(attacks: list[Attack], folder: Path, limit_s: float) -> Iterator[Grounds]:
     """Start the cluster, the disks and the S3 server, run what is undisturbed, and end all of it with the block."""
     with contextlib.ExitStack() as stack:
-        disks = [Disk(folder / name, size) for name, size in (("disk", _DISK_MIB), ("scratch", _SCRATCH_MIB))]
-        for disk in disks:
-            stack.callback(disk.close)
-        environment = environment_of(disks[1].folder)
+        disk, scratch = Disk(folder / "disk", _DISK_MIB), Disk(folder / "scratch", _SCRATCH_MIB)
+        stack.callback(disk.close)
+        stack.callback(scratch.close)
+        environment = environment_of(scratch.folder)
         os.environ.update({name: value for name, value in environment.items() if name.startswith("AWS_")})
         store = None
         if any(attack.fault == "drop_s3" for attack in attacks):
@@ -74,7 +74,7 @@ def prepared(attacks: list[Attack], folder: Path, limit_s: float) -> Iterator[Gr
             stack.callback(store.close)
         cluster = stack.enter_context(Cluster(folder / "r", environment))
         calm = run_undisturbed(folder, {command_of(attack.stage) for attack in attacks}, cluster, environment)
-        yield Grounds(folder, environment, cluster, *disks, store, calm, limit_s)
+        yield Grounds(folder, environment, cluster, disk, scratch, store, calm, limit_s)
 
 
 def table_of(rows: list[dict[str, Any]]) -> str:

@@ -13,12 +13,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
-from ray._raylet import GcsClient
-from ray.core.generated.gcs_pb2 import GcsNodeInfo
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 
 NUM_NODES = 3  # of one CPU each: two training workers find room when one is lost
 _OBJECT_STORE_BYTES = 100_000_000
-_START_S = 90.0
+_START_S = 180.0  # on a busy machine
 _IDLE = "ray::IDLE"
 _OUTLIVES = re.compile("Agent|PlacementGroupCleaner|ActorLocationTracker|_StatsActor|_AutoscalingCoordinatorActor|"
                        "_UsageCollectionActor")
@@ -120,11 +120,15 @@ class Cluster:
         return len(ports) if all(map(_answers, ports)) else 0
 
     def add_node(self) -> None:
-        """Start one further node in place of one that is gone."""
+        """Start one further node in place of one that is gone, and wait until it is there.
+
+        One at a time: two that start together choose the same names for their sockets.
+        """
         with self._starting:
-            self._nodes = [node for node in self._nodes if node.poll() is None]
+            self._end_broken_nodes()
             if len(self._nodes) < NUM_NODES:
                 self._nodes.append(self._node([f"--address={self.address}"]))
+                wait_for(lambda: self._raylet(self._nodes[-1]) is not None, _START_S / 2)
 
     def restore(self) -> None:
         """Wait until lost nodes are known to be lost, and start new ones in their place.
@@ -136,13 +140,19 @@ class Cluster:
         """
         deadline = time.monotonic() + _START_S
         while time.monotonic() < deadline:
-            running = sum(node.poll() is None for node in self._nodes)
-            for _ in range(NUM_NODES - running):
-                self.add_node()
-            if running == NUM_NODES and self.num_alive() == NUM_NODES:
+            self.add_node()
+            if len(self._nodes) == NUM_NODES and self.num_alive() == NUM_NODES:
                 return
             time.sleep(0.5)
         raise TimeoutError(f"{self.num_alive()} of {NUM_NODES} nodes are there after {_START_S:.0f} s")
+
+    def _end_broken_nodes(self) -> None:
+        """End what is left of nodes whose raylet is gone; `ray start` stays where a raylet left of its own accord."""
+        for node in self._nodes[1:]:
+            if node.poll() is None and self._raylet(node) is None:
+                end_all(family_of(psutil.Process(node.pid)))
+                node.wait()
+        self._nodes = [node for node in self._nodes if node.poll() is None]
 
     def _raylet(self, node: subprocess.Popen) -> psutil.Process | None:
         with contextlib.suppress(psutil.Error):

@@ -110,7 +110,8 @@ def _attack(attack: Attack, grounds: Grounds, place: Place, logs: Path) -> tuple
         return ELSE, {"problem": f"the run ended before anything struck: {_last_lines(first)}"}
     share = float(rng.uniform(0.02, 0.98))
     wait_for(lambda: _has_finished(place, attack.stage), share * grounds.calm.stage_s[attack.stage], 0.05)
-    scene = Scene(first, grounds.cluster, grounds.disk, grounds.scratch, grounds.store and grounds.store.link,
+    scene = Scene(first, grounds.cluster, grounds.disk, grounds.scratch,
+                  grounds.store.link if grounds.store else None,
                   attack.stage, lambda: _has_finished(place, attack.stage), rng)
     with FAULTS[attack.fault](scene) as struck:
         facts: dict[str, Any] = {"struck": struck, "at_share": round(share, 2),
