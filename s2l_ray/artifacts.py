@@ -108,7 +108,7 @@ class Artifact:
 
 def check_name(stage: str, name: str) -> None:
     """Raise InputError for a stage or fingerprint from somebody's record that is a path and would lead elsewhere."""
-    if not re.fullmatch(r"[\w-]+", stage) or not re.fullmatch(r"[\w-]+", name):
+    if not re.fullmatch(r"\w[\w.-]*", stage) or not re.fullmatch(r"\w[\w.-]*", name):
         raise InputError(f"{stage}/{name} is no artifact's name: the record that names it is damaged")
 
 

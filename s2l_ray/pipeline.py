@@ -239,8 +239,10 @@ def run_steps(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> list[d
     return accounts
 
 
-def check_first(steps: Sequence[Step], cluster: Cluster) -> None:
+def check_first(steps: Sequence[Step], cluster: Cluster, *, ask: bool = True) -> None:
     """Refuse what can be known to fail before the first step runs: nodes, room for each stage, lost checkpoints.
+
+    `ask` is whether an autoscaler may be asked for nodes.
 
     Raises
     ------
@@ -248,7 +250,7 @@ def check_first(steps: Sequence[Step], cluster: Cluster) -> None:
         With what to change.
     """
     left = [step.artifact for step in steps if not step.artifact.is_finished]
-    cluster.check([artifact.stage for artifact in left])
+    cluster.check([artifact.stage for artifact in left], ask=ask)
     for artifact in left:
         if artifact.stage == "finetune":
             check_resumable(artifact, cluster.resources)

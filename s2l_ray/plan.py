@@ -22,7 +22,7 @@ def dry_run(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> dict[str
         What a real run would be refused for before it starts.
     """
     with ray_session(recipe.resources, storage, local_inputs(recipe)) as cluster:
-        check_first(steps, cluster)
+        check_first(steps, cluster, ask=False)
         return {
             "run": recipe.name, "storage": storage.uri, "cluster": cluster.describe(),
             "steps": [

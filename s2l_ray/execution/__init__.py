@@ -10,4 +10,5 @@ attempts      how often a unit of work has been begun
 work          run units of work on a pool of actors through Ray Data
 training      run one supervised fine-tuning with Ray Train
 train_worker  what each worker of it does
+process_group by which network interface they reach each other
 """

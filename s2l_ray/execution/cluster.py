@@ -29,8 +29,10 @@ class Cluster:
     _nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each node has that was checked, by its id."""
 
-    def check(self, stages: Sequence[str]) -> None:
+    def check(self, stages: Sequence[str], *, ask: bool = True) -> None:
         """Prove that the nodes that are there can do the work, and that there can be enough of them for these stages.
+
+        `ask` is whether an autoscaler may be asked whether there can be more.
 
         Raises
         ------
@@ -38,8 +40,9 @@ class Cluster:
             A node cannot do the work (`check_nodes`), or there will never be room for a stage (`check_can_fit`).
         """
         self._nodes |= check_nodes(self.storage, self.paths, known=self._nodes)
-        for stage in stages:
-            check_can_fit(stage_bundles(stage, self.resources))
+        needed = {str(bundles): bundles for stage in stages if (bundles := stage_bundles(stage, self.resources))}
+        for bundles in needed.values():
+            check_can_fit(bundles, ask=ask)
 
     def make_ready(self, label: str, stage: str) -> None:
         """Wait until there is room for a stage, and check the nodes that came since.

@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import ray
-from ray.autoscaler.v2.sdk import get_cluster_status
+from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined]
+    AutoscalingState,
+    GetClusterStatusReply,
+)
 from ray.util.placement_group import placement_group, remove_placement_group
 
 from s2l_ray.config import ResourcesConfig
@@ -16,6 +19,7 @@ Bundle = Mapping[str, float]
 """What one worker takes of a node: Ray's resource -> amount."""
 
 _SAY_S = 20.0
+_ASK_S = 15.0
 _FREE_S = 10.0
 _GROW_S = 180.0  # what a cloud node takes to start, and some
 
@@ -46,54 +50,68 @@ def say_total(bundles: Sequence[Bundle]) -> str:
     return " and ".join(f"{amount:g} {name}s" for name, amount in total(bundles).items())
 
 
-def check_can_fit(bundles: Sequence[Bundle]) -> None:
-    """Refuse workers for which the cluster will never have room, with all nodes that it may start.
+def check_can_fit(bundles: Sequence[Bundle], *, ask: bool = True) -> None:
+    """Refuse workers for which the cluster will never have room.
+
+    Where a node is missing and there is an autoscaler, it is asked for room for a moment: it says of a request that no
+    type of node could meet it, and starts nodes for one that it can.
+
+    Parameters
+    ----------
+    ask
+        Whether the autoscaler may be asked; a dry run starts nothing.
 
     Raises
     ------
     InputError
-        Too few of its nodes, and of those that its autoscaler may add, can hold one of the workers each takes.
+        Too few nodes can hold one of the workers each takes, and there is no autoscaler, or it cannot help.
     """
-    if not bundles:
+    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    if not bundles or sum(_fits(bundles[0], node) for node in nodes) >= len(bundles):
         return
-    bundle, shapes = bundles[0], _node_shapes()
-    assert all(other == bundle for other in bundles), "the workers of a stage are alike"
-    room = sum(_fits(bundle, shape) * count for shape, count in shapes)
-    if room >= len(bundles):
-        return
-    most = {name: sum(shape.get(name, 0) * count for shape, count in shapes) for name in bundle}
-    has = " and ".join(f"{amount:g} {name}s" for name, amount in most.items())
-    each = " and ".join(f"{amount:g} {name}" for name, amount in bundle.items())
-    raise InputError(
-        f"{say_total(bundles)} are needed, for {len(bundles)} workers of {each} each; this cluster has at most {has}, "
-        f"room for {room} such workers: lower resources.num_workers or resources.cpus_per_worker, or join another "
-        "cluster with resources.ray_address"
-    )
+    assert all(other == bundles[0] for other in bundles), "the workers of a stage are alike"
+    each = " and ".join(f"{amount:g} {name}" for name, amount in bundles[0].items())
+    has = " and ".join(f"{sum(node.get(name, 0) for node in nodes):g} {name}s" for name in bundles[0])
+    said = (f"{say_total(bundles)} are needed, for {len(bundles)} workers of {each} each; the nodes of this cluster "
+            f"have {has}")
+    remedy = ("lower resources.num_workers or resources.cpus_per_worker, or join another cluster with "
+              "resources.ray_address")
+    if not _autoscaler().autoscaler_state_version:
+        raise InputError(f"{said}, and it has no autoscaler: {remedy}")
+    if ask and _is_idle() and _never(bundles):
+        raise InputError(f"{said}, and its autoscaler has no nodes of a type to add that would make the room: {remedy}")
 
 
-def _fits(bundle: Bundle, shape: Mapping[str, float]) -> int:
-    return int(min(shape.get(name, 0) // amount for name, amount in bundle.items()))
+def _fits(bundle: Bundle, node: Mapping[str, float]) -> int:
+    return int(min(node.get(name, 0) // amount for name, amount in bundle.items()))
 
 
-def _node_shapes() -> list[tuple[Mapping[str, float], int]]:
-    """Return the resources of each node, and how often it is there or may come to be."""
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    groups = _groups()
-    if not groups:
-        return [(shape, 1) for shape in alive]
-    # The head is of no group that grows. Of the rest, what is there counts among what may be.
-    head = [(shape, 1) for shape in alive if "node:__internal_head__" in shape]
-    return head + [(dict(group.resources), _most(group.max_count)) for group in groups if group.max_count]
+def _autoscaler() -> AutoscalingState:
+    """Return what the autoscaler last reported; version 0 where there is none."""
+    reply = GetClusterStatusReply()
+    reply.ParseFromString(GcsClient(ray.get_runtime_context().gcs_address).get_cluster_status(timeout_s=10))
+    return reply.autoscaling_state
 
 
-def _groups() -> Sequence[Any]:
-    """Return what the autoscaler may add: groups of nodes with resources and max_count; none where there is none."""
-    config = ray._private.state.state.get_cluster_config()
-    return list(config.node_group_configs) if config is not None else []
+def _is_idle() -> bool:
+    """Tell whether nobody uses the cluster; what others hold now may be free later, though no node can be added."""
+    have, free = ray.cluster_resources(), ray.available_resources()
+    return all(free.get(name, 0) == have.get(name, 0) for name in ("CPU", "GPU"))
 
 
-def _most(max_count: int) -> int:
-    return 1_000_000 if max_count < 0 else max_count  # below zero: as many as are asked for
+def _never(bundles: Sequence[Bundle]) -> bool:
+    """Ask the autoscaler for room, and tell whether it says that there can be none."""
+    group, deadline = placement_group([dict(bundle) for bundle in bundles]), time.monotonic() + _ASK_S
+    try:
+        while time.monotonic() < deadline and not group.wait(timeout_seconds=0.5):
+            state = _autoscaler()
+            if any(request.details.startswith(group.id.hex()) for request in state.infeasible_gang_resource_requests):
+                return True
+            if state.pending_instance_requests or state.pending_instances:
+                return False
+    finally:
+        remove_placement_group(group)
+    return False
 
 
 def workers_in_range(name: str, resources: ResourcesConfig) -> int:
@@ -109,7 +127,7 @@ def workers_in_range(name: str, resources: ResourcesConfig) -> int:
     least, most = resources.least_workers, resources.most_workers
     bundle = training_bundles(resources)[0]
     there = sum(_fits(bundle, node["Resources"]) for node in ray.nodes() if node["Alive"])
-    if _groups():
+    if _autoscaler().autoscaler_state_version:
         if _has_room([bundle] * most, min(_GROW_S, resources.wait_timeout_s)):
             return most
         there = sum(_fits(bundle, node["Resources"]) for node in ray.nodes() if node["Alive"])
@@ -162,8 +180,8 @@ def say_missing(bundles: Sequence[Bundle]) -> str:
 
 def _coming() -> str:
     """Return what the autoscaler is adding, or could not."""
-    status = get_cluster_status(ray.get_runtime_context().gcs_address)
-    adding = sum(request.count for request in status.pending_launches) + len(status.pending_nodes)
-    failed = [request.details for request in status.failed_launches if request.details]
+    state = _autoscaler()
+    adding = sum(request.count for request in state.pending_instance_requests) + len(state.pending_instances)
+    failed = [request.reason for request in state.failed_instance_requests if request.reason]
     said = f", the autoscaler is adding {adding} {'node' if adding == 1 else 'nodes'}" if adding else ""
     return said + (f", it could not start some: {failed[-1]}" if failed else "")

@@ -13,13 +13,14 @@ import ray
 import ray.data
 import ray.train
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
 from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
 
 from s2l_ray.artifacts import Artifact
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.placement import on_this_node
+from s2l_ray.execution.process_group import ByNodeAddress
 from s2l_ray.execution.room import say_missing, training_bundles, workers_in_range
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress import clock, note, task
@@ -82,7 +83,7 @@ def _fit(
     trainer = TorchTrainer(
         _train_fn_per_worker,  # type: ignore[arg-type]
         train_loop_config={"run": run, "board": board},
-        torch_config=TorchConfig(backend="nccl" if resources.use_gpu else "gloo"),
+        torch_config=ByNodeAddress(backend="nccl" if resources.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=num_workers,
             use_gpu=resources.use_gpu,

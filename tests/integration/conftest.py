@@ -95,9 +95,9 @@ def _autoscaling(gcs_address):
             "type": "external", "head_node_id": _HEAD_ID, "launch_multiple": True, "gcs_address": gcs_address,
             "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
         },
-        "head_node_type": "head",
+        "head_node_type": "ray.head.default",
         "available_node_types": {
-            "head": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
+            "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {"resources": {"CPU": 2, "object_store_memory": 120_000_000}, "node_config": {},
                        "min_workers": 0, "max_workers": 3},
         },

@@ -9,6 +9,7 @@ import urllib.request
 from collections import Counter
 from types import SimpleNamespace
 
+import psutil
 import pytest
 import ray
 
@@ -16,6 +17,7 @@ from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution import training
 from s2l_ray.execution.attempts import UnitError
+from s2l_ray.execution.process_group import name_interface
 from s2l_ray.execution.work import run_units
 
 pytestmark = pytest.mark.integration
@@ -144,3 +146,13 @@ def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(ray_cluster,
         time.sleep(3)
         assert "waiting for 2 CPUs" in capsys.readouterr().err
     assert re.search(r"proxy: train: waiting for 2 CPUs \(free 1\), \d s", waited), waited
+
+
+def test_a_training_worker_is_reached_by_its_nodes_address(ray_cluster, monkeypatch):
+    monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
+    name_interface()
+    interface = psutil.net_if_addrs()[os.environ["GLOO_SOCKET_IFNAME"]]
+    assert ray.util.get_node_ip_address() in [address.address for address in interface]
+    monkeypatch.setenv("GLOO_SOCKET_IFNAME", "theirs")
+    name_interface()
+    assert os.environ["GLOO_SOCKET_IFNAME"] == "theirs"

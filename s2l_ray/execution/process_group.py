@@ -1,0 +1,37 @@
+"""How training workers reach each other: each by the network interface that its node's address belongs to."""
+
+import os
+from dataclasses import dataclass
+
+import psutil
+import ray
+from ray.train.torch import TorchConfig
+
+_INTERFACE = "GLOO_SOCKET_IFNAME"
+
+
+@dataclass
+class ByNodeAddress(TorchConfig):
+    """Ray's TorchConfig, for hosts whose own name resolves to loopback too, as Debian's does (127.0.1.1).
+
+    Gloo offers the other workers the address that the host's name resolves to; from another host, that leads nowhere.
+    """
+
+    @property
+    def backend_cls(self) -> type:
+        """Return what sets the process group up."""
+        return _Backend
+
+
+class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+    def on_start(self, worker_group, backend_config):
+        worker_group.execute(name_interface)
+        super().on_start(worker_group, backend_config)
+
+
+def name_interface() -> None:
+    """Tell gloo, in this process, the interface of the address that Ray knows this node by, unless it was told one."""
+    own = ray.util.get_node_ip_address()
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == own for address in addresses):
+            os.environ.setdefault(_INTERFACE, name)
