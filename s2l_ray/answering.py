@@ -54,7 +54,9 @@ def _summary(error: BaseException) -> str:
     """Return an error's kind and message; of Ray Data's wrapper around a worker's error, that error's."""
     links = str(error).split("The above exception was the direct cause of the following exception:")
     if "UserCodeException" in type(error).__name__ and len(links) > 1:
-        return links[-2].strip().splitlines()[-1]
+        lines = links[-2].strip().splitlines()
+        after_traceback = max((i for i, line in enumerate(lines) if line.startswith("    ")), default=-1) + 1
+        return lines[min(after_traceback, len(lines) - 1)]
     return f"{type(error).__name__}: {_last_line(error)}"
 
 
