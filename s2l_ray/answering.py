@@ -32,7 +32,7 @@ def answering(debug: bool) -> Iterator[None]:
         if cause is not None:
             note(f"error: {cause}")
             raise typer.Exit(2) from None
-        note(f"failed: {type(error).__name__}: {_last_line(error)}")
+        note(f"failed: {_summary(error)}")
         if not debug:
             note("Run again with --debug for the traceback; finished work is kept and will be reused.")
         raise typer.Exit(1) from None
@@ -48,6 +48,16 @@ def _input_error(error: BaseException | None) -> InputError | None:
         inner = getattr(error, "cause", None)
         error = inner if isinstance(inner, BaseException) else error.__cause__
     return None
+
+
+def _summary(error: BaseException) -> str:
+    """Return an error's kind and message; of Ray Data's wrapper around a worker's error, that error's."""
+    links = str(error).split("The above exception was the direct cause of the following exception:")
+    if "UserCodeException" in type(error).__name__ and len(links) > 1:
+        lines = links[-2].strip().splitlines()
+        after_traceback = max((i for i, line in enumerate(lines) if line.startswith("    ")), default=-1) + 1
+        return lines[min(after_traceback, len(lines) - 1)]
+    return f"{type(error).__name__}: {_last_line(error)}"
 
 
 def _last_line(error: BaseException) -> str:

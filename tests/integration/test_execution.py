@@ -16,7 +16,7 @@ import ray
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution import training
-from s2l_ray.execution.attempts import UnitError
+from s2l_ray.execution.attempts import UnitError, start_count
 from s2l_ray.execution.process_group import name_interface
 from s2l_ray.execution.work import run_units
 
@@ -52,6 +52,14 @@ def test_an_idle_worker_takes_what_waits_while_another_is_busy(ray_cluster):
     by_worker = Counter(row["pid"] for row in rows)
     assert by_worker[rows[0]["pid"]] == 1  # the busy one got nothing else
     assert len(by_worker) == 2
+
+
+def test_what_the_driver_relies_on_comes_back_when_its_process_dies(ray_cluster):
+    count = start_count()
+    assert [ray.get(count.begin.remote(0)) for _ in range(2)] == [1, 2]
+    ray.kill(count, no_restart=False)
+    assert ray.get(count.begin.remote(0), timeout=60) == 1
+    ray.kill(count)
 
 
 def metrics():
