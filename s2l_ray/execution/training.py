@@ -12,9 +12,10 @@ from typing import Any
 import ray
 import ray.data
 import ray.train
+from ray.exceptions import RayActorError
 from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
 from ray.train.torch import TorchTrainer
-from ray.train.v2.api.exceptions import PreemptionError, WorkerGroupError
+from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
 
 from s2l_ray.artifacts import Artifact
 from s2l_ray.config import ResourcesConfig
@@ -52,10 +53,13 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
         try:
             result = _fit(run, examples, resources, num_workers, is_elastic=is_elastic)
             break
-        except (WorkerGroupError, PreemptionError) as error:
-            if not is_elastic or num_lost >= resources.max_failures:
-                raise
-            note(f"{run.name}: lost workers ({str(error).splitlines()[0]}); going on from the newest checkpoint")
+        except (TrainingFailedError, RayActorError) as error:
+            # Train starts workers again itself, in the same number; not so its controller, whose process died here.
+            may_go_on = isinstance(error, RayActorError) or (is_elastic and not isinstance(error, ControllerError))
+            if not may_go_on or num_lost >= resources.max_failures:
+                raise RuntimeError(f"{run.name}: {_why(error)}. The newest checkpoint is kept: mend the cause and run "
+                                   "again") from error
+            note(f"{run.name}: {_why(error)}; going on from the newest checkpoint")
     outcome = result.return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
     if "input_error" in outcome:
@@ -104,6 +108,13 @@ def _fit(
     )
     with _watch(run, board, resources), _interruptible():
         return trainer.fit()
+
+
+def _why(error: Exception) -> str:
+    """Return why a training ended, in a line: of several workers, what the first of them said."""
+    failures = list(error.worker_failures.values()) if isinstance(error, WorkerGroupError) else [error]
+    lines = [line for line in str(failures[0]).splitlines() if line and not line.startswith((" ", "\t", "Traceback"))]
+    return f"the training's processes failed: {lines[-1] if lines else type(failures[0]).__name__}"
 
 
 def check_resumable(artifact: Artifact, resources: ResourcesConfig) -> None:
