@@ -1,7 +1,6 @@
 """Training on nodes that come and go: .venv/bin/pytest tests/integration/test_elastic.py"""
 
 import json
-import re
 import time
 
 import pytest
@@ -45,7 +44,7 @@ def ended(run, seconds=300):
 def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_file, tmp_path):
     nodes.add(1)
     other = nodes.add(1)
-    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 400, "proxy.num_checkpoints": 19, "resources.num_workers": [1, 2]})
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 200, "proxy.num_checkpoints": 9, "resources.num_workers": [1, 2]})
     run = nodes.run(recipe)
     try:
         wait_for(lambda: checkpoints(tmp_path), 120, "a checkpoint")
@@ -55,7 +54,7 @@ def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_
         run.kill()
     assert manifest(tmp_path)["num_workers_used"] == [2, 1], err[-2000:]
     assert "proxy: train: 2, then 1 workers" in err
-    assert manifest(tmp_path)["total_steps"] == 400
+    assert manifest(tmp_path)["total_steps"] == 200
 
 
 @pytest.mark.timeout(500)
@@ -99,20 +98,3 @@ def head_of(nodes):
 
 def weights(tmp_path):
     return AutoModelForCausalLM.from_pretrained(proxy_folder(tmp_path) / "model", dtype=torch.float32).state_dict()
-
-
-@pytest.mark.timeout(300)
-def test_nodes_that_do_not_come_back_end_the_run_in_time(nodes, recipe_file, tmp_path):
-    nodes.add(1)
-    other = nodes.add(1)
-    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 400, "proxy.num_checkpoints": 9, "resources.num_workers": 2,
-                            "resources.wait_timeout_s": 10})
-    run = nodes.run(recipe)
-    try:
-        wait_for(lambda: checkpoints(tmp_path), 120, "a checkpoint")
-        other.kill()
-        _, err = run.communicate(timeout=150)
-    finally:
-        run.kill()
-    assert run.returncode in (1, 2) and "Traceback" not in err
-    assert re.search(r"2 (CPUs|workers)", err.splitlines()[-1] + err.splitlines()[-2]), err[-2000:]
