@@ -3,14 +3,16 @@
 import pickle
 import time
 import uuid
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol, cast
 
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data.exceptions import ExecutionTimeoutError
 
 from s2l_ray.config import ResourcesConfig
+from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import MOST_ATTEMPTS, MOST_FAILING, attempt, say_failure, start_count, unit_error
 from s2l_ray.execution.metrics import count_for_prometheus
 from s2l_ray.progress import Task, note, task
@@ -38,6 +40,9 @@ class _UnitRunner:
         return pa.Table.from_pylist(rows)
 
 
+_STUCK_S = 3600
+_STUCK = ("nothing was finished for too long: the nodes are gone and did not come back, or a unit takes longer than "
+          "that (lower data.shard_rows). What is finished is kept")
 _kept: dict[str, _UnitRunner] = {}
 
 
@@ -98,7 +103,7 @@ def run_units(
         for repeated in range(MOST_ATTEMPTS):
             todo = {number: unit for number, unit in numbered.items() if number not in done}
             dataset = _dataset(keywords, todo, resources, actors=actors, gpu=gpu)
-            failed = _collect(dataset, done, progress)
+            failed = _collect(name, dataset, done, progress)
             if not failed:
                 break
             said = say_failure(name, failed[0], describe(numbered[failed[0]["unit"]]), len(failed))
@@ -110,10 +115,12 @@ def run_units(
     return [done[number] for number in numbered]
 
 
-def _collect(dataset: "ray.data.Dataset", done: dict[int, dict[str, Any]], progress: Task) -> list[dict[str, Any]]:
+def _collect(
+    name: str, dataset: "ray.data.Dataset", done: dict[int, dict[str, Any]], progress: Task
+) -> list[dict[str, Any]]:
     """Put the rows of a pass into `done` as they come, and return those of units that failed, in order."""
     started, num_tokens, failed = time.monotonic(), 0, []
-    for row in map(dict, dataset.iter_rows()):
+    for row in map(dict, _unless_stuck(name, dataset)):
         if "error" in row:
             failed.append(row)
             if len(failed) > MOST_FAILING:
@@ -126,6 +133,14 @@ def _collect(dataset: "ray.data.Dataset", done: dict[int, dict[str, Any]], progr
     return sorted(failed, key=lambda row: row["unit"])
 
 
+def _unless_stuck(name: str, dataset: "ray.data.Dataset") -> Iterator[Mapping[str, Any]]:
+    """Yield the rows; InputError where none comes any more."""
+    try:
+        yield from dataset.iter_rows()
+    except ExecutionTimeoutError as error:
+        raise InputError(f"{name}: {_STUCK} ({_STUCK_S // 60} minutes)") from error
+
+
 def _dataset(
     keywords: dict[str, Any], units: Mapping[int, Any], resources: ResourcesConfig, *, actors: bool, gpu: bool
 ) -> "ray.data.Dataset":
@@ -133,6 +148,7 @@ def _dataset(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = _STUCK_S
     # A pool grows when all of its workers are busy. Set before the dataset is made, which takes a copy.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     on_gpu = gpu and resources.use_gpu
