@@ -43,7 +43,7 @@ def test_room_that_is_there_is_not_waited_for(ray_cluster):
 
 
 def test_room_that_does_not_come_ends_the_wait(ray_cluster, monkeypatch, capsys):
-    monkeypatch.setattr(room, "_SAY_S", 1.0)
+    monkeypatch.setattr(room, "_FIRST_SAY_S", 1.0)
     holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
     ray.get(holder.ready.remote())
     try:
