@@ -152,6 +152,8 @@ class ResourcesConfig(Section):
     @field_validator("num_workers", mode="before")
     @classmethod
     def _a_count_or_fewest_and_most(cls, value: Any) -> Any:
+        if isinstance(value, bool):
+            return value  # refused as in every field
         counts = list(value) if isinstance(value, list | tuple) else [value]
         whole = all(type(count) is int and count >= 1 for count in counts)
         if not whole or len(counts) not in (1, 2) or counts != sorted(set(counts)):
