@@ -126,14 +126,15 @@ def check_resumable(artifact: Artifact, resources: ResourcesConfig) -> None:
         Its checkpoints were written by another number of workers, which DeepSpeed cannot load.
     """
     ours = f"{_RESUME}-{resources.least_workers}-workers"
-    for name in artifact.storage.list_names(artifact.folder):
-        is_kept = any(n.startswith("checkpoint_") for n in artifact.storage.list_names(artifact.file(name)))
-        if name.startswith(f"{_RESUME}-") and name != ours and is_kept:
+    storage = artifact.storage
+    others = [name for name in storage.list_names(artifact.folder) if name.startswith(f"{_RESUME}-") and name != ours]
+    for name in others:
+        if any(kept.startswith("checkpoint_") for kept in storage.list_names(artifact.file(name))):
             num_workers = name.split("-")[1]
             raise InputError(
                 f"{artifact.folder} holds an unfinished training of {num_workers} workers, and resources.num_workers="
                 f"{resources.least_workers} cannot go on with DeepSpeed's checkpoints of it: set resources.num_workers="
-                f"{num_workers}, or delete {artifact.storage.uri_of(artifact.file(name))} to begin it anew"
+                f"{num_workers}, or delete {storage.uri_of(artifact.file(name))} to begin it anew"
             )
 
 
