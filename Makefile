@@ -23,7 +23,10 @@ test: install  ## run the tests, real Ray included
 	$(RUN)/python -m pytest -q -m 'not slow'
 
 test-slow: install  ## the tests that take minutes each: sweeps, interrupted runs
-	$(RUN)/python -m pytest -q -m slow
+	$(RUN)/python -m pytest -q -m 'slow and not long'
+
+test-long: install  ## two hosts, as root: a quarter of an hour, not run by CI
+	$(RUN)/python -m pytest -q -m long
 
 lint: install  ## style and types
 	$(RUN)/ruff check .
@@ -40,4 +43,4 @@ lock: install  ## write jobs/*.lock anew, with hashes, from pyproject.toml and c
 clean:  ## delete .venv and the default output folder
 	rm -rf $(VENV) out
 
-.PHONY: help install quickstart test test-slow lint lock clean
+.PHONY: help install quickstart test test-slow test-long lint lock clean

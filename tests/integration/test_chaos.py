@@ -11,13 +11,13 @@ import pytest
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "benchmarks" / "chaos.py"
-NUM_RUNS = 10
+RUNS = (0, 1, 2, 5, 6, 8, 9, 10, 17, 18)  # every fault, in the stages up to the selection
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts, fills and remounts small disks: needs root")
 @pytest.mark.timeout(1200)
 def test_every_attacked_run_ends_identical_or_in_a_clear_error_and_then_identical():
-    command = [sys.executable, str(SCRIPT), "--runs", str(NUM_RUNS), "--seed", "0"]
+    command = [sys.executable, str(SCRIPT), "--only", *map(str, RUNS), "--seed", "0"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             said, _ = process.communicate(timeout=1100)
@@ -26,6 +26,6 @@ def test_every_attacked_run_ends_identical_or_in_a_clear_error_and_then_identica
             raise
     assert process.returncode == 0, said[-5000:]
     found = json.loads(said.splitlines()[-1])
-    assert found["anything_else"] == 0 and len(found["runs"]) == NUM_RUNS
-    assert len({row["fault"] for row in found["runs"]}) == 7 and len({row["stage"] for row in found["runs"]}) == 8
+    assert found["anything_else"] == 0 and len(found["runs"]) == len(RUNS)
+    assert len({row["fault"] for row in found["runs"]}) == 7 and len({row["stage"] for row in found["runs"]}) == 5
     assert all(row["verdict"] in said for row in found["runs"])

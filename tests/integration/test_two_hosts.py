@@ -22,7 +22,7 @@ import pytest
 from s2l_ray.pipeline import plan_line, run_line
 from s2l_ray.recipes import load_recipe
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(1800)]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 BIN = Path(sys.executable).parent
 ADDRESSES = {"a": "10.77.0.1", "b": "10.77.0.2"}
 GCS_PORT, RAYLET_PORT = 6379, 6380
