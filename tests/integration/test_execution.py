@@ -15,7 +15,7 @@ import ray
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution import training, work
+from s2l_ray.execution import training
 from s2l_ray.execution.attempts import UnitError, start_count
 from s2l_ray.execution.process_group import name_interface
 from s2l_ray.execution.work import run_units
@@ -157,12 +157,6 @@ def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(ray_cluster,
         time.sleep(3)
         assert "waiting for 2 CPUs" in capsys.readouterr().err
     assert re.search(r"proxy: train: waiting for 2 CPUs \(free 1\), \d s", waited), waited
-
-
-def test_work_that_never_ends_is_given_up(ray_cluster, monkeypatch):
-    monkeypatch.setattr(work, "_STUCK_S", 5)
-    with pytest.raises(InputError, match=r"sleep: nothing was finished for too long: the nodes are gone"):
-        run_units("sleep", sleeper(), {}, [40.0], ResourcesConfig())
 
 
 def test_a_training_worker_is_reached_by_its_nodes_address(ray_cluster, monkeypatch):
