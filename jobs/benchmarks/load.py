@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 import psutil
 import ray
 import torch
-from scale_out import recipe_of, write_sums
+from scale_out import recipe_of
 from selection import setting
 
 from s2l_ray.answering import quiet
@@ -110,6 +110,14 @@ def _title(process: psutil.Process) -> str:
 def bound_each_process(limit_mb: int) -> None:
     """Let the kernel refuse this process, and those that it starts from now on, more private memory than the limit."""
     resource.setrlimit(resource.RLIMIT_DATA, (limit_mb << 20, limit_mb << 20))
+
+
+def write_sums(file: Path, num_rows: int) -> None:
+    """Write short rows, no two of them alike."""
+    with file.open("w", encoding="utf-8") as stream:
+        for number in range(num_rows):
+            row = {"instruction": f"Add {number} and {number % 97}.", "input": "", "output": str(number + number % 97)}
+            stream.write(json.dumps(row) + "\n")
 
 
 def line_of(folder: str, num_rows: int, num_points: int) -> Line:

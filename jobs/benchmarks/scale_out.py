@@ -1,14 +1,13 @@
-"""What Ray adds to the loss pass, how it scales over workers, what several points cost, and its memory.
+"""What Ray adds to the loss pass, how it scales over workers, and what several points cost.
 
     python jobs/benchmarks/scale_out.py --data ../shared/data/math_mixture.parquet \
-        --tokenizer ../shared/models/gpt2_tokenizer [--rows 4000] [--memory-rows 10000 100000 1000000]
+        --tokenizer ../shared/models/gpt2_tokenizer [--rows 4000]
 
 A proxy of Pythia-14m's shape is trained for some steps and recorded at 10 points; then its trajectories are made again
 and again by the real stage on a Ray cluster of this machine's cores:
   workers    1 and 2 scoring workers of one thread, at 2 points
   points     2 and 10 points, beside the sum of the same models one at a time (model time, without loading)
   share      of the wall clock times workers of the longest of these passes, what is not scoring
-  memory     peak of the driver and of the largest process below it, over pools of short rows of growing size
 Prints a table, then one JSON line.
 """
 
@@ -18,54 +17,24 @@ import json
 import os
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-import psutil
 import ray
 import torch
 
 from s2l_ray.artifacts import Artifact, git_commit
 from s2l_ray.config import Recipe, ResourcesConfig
 from s2l_ray.pipeline import plan_line, run_line
-from s2l_ray.quickstart import ASSETS
 from s2l_ray.recipes import parse_recipe
 from s2l_ray.stages.trajectories import run_trajectories
 
 NUM_POINTS = 10
 SHAPE = {"model_type": "gpt_neox", "hidden_size": 128, "num_hidden_layers": 6, "num_attention_heads": 4,
          "intermediate_size": 512, "vocab_size": 50_304}
-
-
-class Memory:
-    """Peak resident MB of this process and of the largest one below it, while the block runs."""
-
-    def __enter__(self) -> "Memory":
-        self.driver_mb = self.worker_mb = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        own = psutil.Process()
-        while not self._ended.wait(0.5):
-            self.driver_mb = max(self.driver_mb, own.memory_info().rss >> 20)
-            for process in own.children(recursive=True):
-                try:
-                    # Without what it shares: the object store's pages count in every process that reads them.
-                    memory = process.memory_info()
-                    self.worker_mb = max(self.worker_mb, (memory.rss - memory.shared) >> 20)
-                except psutil.NoSuchProcess:
-                    continue
 
 
 def recipe_of(folder: str, data: dict[str, Any], proxy: dict[str, Any], num_points: int) -> Recipe:
@@ -119,56 +88,27 @@ def speeds(line: Any) -> dict[str, Any]:
     }
 
 
-def write_sums(file: Path, num_rows: int) -> None:
-    """Write short rows, no two of them alike."""
-    with file.open("w", encoding="utf-8") as stream:
-        for number in range(num_rows):
-            row = {"instruction": f"Add {number} and {number % 97}.", "input": "", "output": str(number + number % 97)}
-            stream.write(json.dumps(row) + "\n")
-
-
-def memory(num_rows: int) -> dict[str, Any]:
-    """Return the peaks of the whole line up to trajectories over short rows."""
-    with tempfile.TemporaryDirectory() as folder:
-        write_sums(Path(folder) / "pool.jsonl", num_rows)
-        data = {"path": f"{folder}/pool.jsonl", "id_column": None, "max_length": 64, "prompt_style": "plain",
-                "drop_duplicates": False}
-        line = plan_line(recipe_of(folder, data, {"path": str(ASSETS / "proxy_base")}, 2), "trajectories")
-        peaks = {}
-        for step in line.steps:
-            with Memory() as used:
-                step.run()
-            peaks[step.label] = {"driver_mb": used.driver_mb, "largest_worker_mb": used.worker_mb}
-        return {"rows": num_rows, "peaks": peaks, **line.step("trajectories").artifact.manifest()["rows"]}
-
-
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True)
     parser.add_argument("--tokenizer", required=True)
     parser.add_argument("--rows", type=int, default=4000)
-    parser.add_argument("--memory-rows", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     asked = parser.parse_args()
     ray.init(address="local", num_cpus=os.cpu_count(), include_dashboard=False, log_to_driver=False)
     with tempfile.TemporaryDirectory() as folder:
         proxy = {"config": SHAPE, "tokenizer": asked.tokenizer, "eos_token": "<|endoftext|>"}
         data = {"path": asked.data, "limit": asked.rows, "max_bad_fraction": 0.1, "shard_rows": 256}
-        line = plan_line(recipe_of(folder, data, proxy, NUM_POINTS), "trajectories")
-        run_line(line, "benchmark")
+        recipe = recipe_of(folder, data, proxy, NUM_POINTS)
+        run_line(plan_line(recipe, "proxy"), "benchmark")
+        line = plan_line(recipe, "trajectories")
         found = speeds(line)
     for name, value in found.items():
         print(f"  {name:32} {value:12,.3f}")
-    sizes = []
-    for num_rows in asked.memory_rows:
-        sizes.append(memory(num_rows))
-        for label, peak in sizes[-1]["peaks"].items():
-            print(f"  {num_rows:>10,} rows  {label:14} driver {peak['driver_mb']:>6} MB  largest worker "
-                  f"{peak['largest_worker_mb']:>6} MB", flush=True)
     print(json.dumps({
         "benchmark": "scale_out", "commit": git_commit(), "cpu": torch.cpu.get_capabilities().get("cpu_name"),
         "cores": os.cpu_count(), "versions": {"torch": torch.__version__, "ray": ray.__version__},
-        "speeds": found, "memory": sizes,
+        "speeds": found,
     }))
 
 
