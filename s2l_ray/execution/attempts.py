@@ -1,8 +1,9 @@
 """How often a unit of work has been begun: one that fails, or kills its process, is not begun for ever."""
 
+import contextlib
 import traceback
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
@@ -28,9 +29,14 @@ class _Count:
         return self._begun[unit]
 
 
-def start_count() -> Any:
-    """Return an actor on the driver's node that counts attempts; Ray itself repeats a lost process's unit for ever."""
-    return _Count.options(**on_this_node()).remote()  # type: ignore[attr-defined]
+@contextlib.contextmanager
+def counted_attempts() -> Iterator[Any]:
+    """Have an actor on the driver's node that counts attempts; Ray itself repeats a lost process's unit for ever."""
+    count = _Count.options(**on_this_node()).remote()  # type: ignore[attr-defined]
+    try:
+        yield count
+    finally:
+        ray.kill(count)
 
 
 def attempt(count: Any, unit: int, worker: Any, work: Any) -> Mapping[str, Any]:

@@ -1,7 +1,9 @@
 """Is there room in the cluster, could there be, and what is waited for."""
 
+import contextlib
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import ray
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
@@ -9,7 +11,7 @@ from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined]
     AutoscalingState,
     GetClusterStatusReply,
 )
-from ray.util.placement_group import placement_group, remove_placement_group
+from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
@@ -66,12 +68,11 @@ def check_can_fit(bundles: Sequence[Bundle], *, ask: bool = True) -> None:
     InputError
         Too few nodes can hold one of the workers each takes, and there is no autoscaler, or it cannot help.
     """
-    nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not bundles or sum(_fits(bundles[0], node) for node in nodes) >= len(bundles):
+    if not bundles or num_fitting(bundles[0]) >= len(bundles):
         return
     assert all(other == bundles[0] for other in bundles), "the workers of a stage are alike"
     each = " and ".join(f"{amount:g} {name}" for name, amount in bundles[0].items())
-    has = " and ".join(f"{sum(node.get(name, 0) for node in nodes):g} {name}s" for name in bundles[0])
+    has = " and ".join(f"{sum(node.get(name, 0) for node in _alive()):g} {name}s" for name in bundles[0])
     said = (f"{say_total(bundles)} are needed, for {len(bundles)} workers of {each} each; the nodes of this cluster "
             f"have {has}")
     remedy = ("lower resources.num_workers or resources.cpus_per_worker, or join another cluster with "
@@ -82,8 +83,14 @@ def check_can_fit(bundles: Sequence[Bundle], *, ask: bool = True) -> None:
         raise InputError(f"{said}, and its autoscaler has no nodes of a type to add that would make the room: {remedy}")
 
 
-def _fits(bundle: Bundle, node: Mapping[str, float]) -> int:
-    return int(min(node.get(name, 0) // amount for name, amount in bundle.items()))
+def num_fitting(bundle: Bundle) -> int:
+    """Return for how many of the workers the nodes that are there have room, were nobody else there."""
+    return sum(int(min(node.get(name, 0) // amount for name, amount in bundle.items())) for node in _alive())
+
+
+def _alive() -> list[Mapping[str, float]]:
+    """Return what each node has that is there."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
 def _autoscaler() -> AutoscalingState:
@@ -102,23 +109,20 @@ def _is_idle() -> bool:
 def _never(bundles: Sequence[Bundle]) -> bool:
     """Ask the autoscaler for room, and tell whether it says that there can be none."""
     first, deadline = _autoscaler().autoscaler_state_version, time.monotonic() + _ASK_S
-    group = placement_group([dict(bundle) for bundle in bundles])
-    try:
+    with asking_for(bundles) as group:
         while time.monotonic() < deadline and not group.wait(timeout_seconds=0.5):
             state = _autoscaler()
             if any(request.details.startswith(group.id.hex()) for request in state.infeasible_gang_resource_requests):
                 return True
             if state.autoscaler_state_version > first + _ROUNDS:
                 return False
-    finally:
-        remove_placement_group(group)
     return False
 
 
-def workers_in_range(name: str, resources: ResourcesConfig) -> int:
+def workers_in_range(name: str, resources: ResourcesConfig, *, wait_for_most: bool) -> int:
     """Return how many training workers of the recipe's range to start now: as many as there is room for.
 
-    A cluster that grows is asked for the most of them, and given some time to have them.
+    With `wait_for_most` a cluster that grows is asked for the most of them, and given some time to have them.
 
     Raises
     ------
@@ -127,24 +131,29 @@ def workers_in_range(name: str, resources: ResourcesConfig) -> int:
     """
     least, most = resources.least_workers, resources.most_workers
     bundle = training_bundles(resources)[0]
-    there = sum(_fits(bundle, node["Resources"]) for node in ray.nodes() if node["Alive"])
-    if _autoscaler().autoscaler_state_version:
-        if _has_room([bundle] * most, min(_GROW_S, resources.wait_timeout_s)):
-            return most
-        there = sum(_fits(bundle, node["Resources"]) for node in ray.nodes() if node["Alive"])
-    for count in range(min(most, there), least, -1):
+    grows = wait_for_most and _autoscaler().autoscaler_state_version
+    if grows and _has_room([bundle] * most, min(_GROW_S, resources.wait_timeout_s)):
+        return most
+    for count in range(min(most, num_fitting(bundle)), least, -1):
         if _has_room([bundle] * count, _FREE_S):  # others may hold a part of what is there
             return count
     wait_for_room(name, [bundle] * least, resources.wait_timeout_s)
     return least
 
 
-def _has_room(bundles: Sequence[Bundle], timeout_s: float) -> bool:
+@contextlib.contextmanager
+def asking_for(bundles: Sequence[Bundle]) -> Iterator[PlacementGroup]:
+    """Hold room for workers, or have the cluster grow until there is some, while the block runs."""
     group = placement_group([dict(bundle) for bundle in bundles])
     try:
-        return bool(group.wait(timeout_seconds=timeout_s))
+        yield group
     finally:
         remove_placement_group(group)
+
+
+def _has_room(bundles: Sequence[Bundle], timeout_s: float) -> bool:
+    with asking_for(bundles) as group:
+        return bool(group.wait(timeout_seconds=timeout_s))
 
 
 def wait_for_room(name: str, bundles: Sequence[Bundle], timeout_s: float) -> None:
@@ -157,22 +166,46 @@ def wait_for_room(name: str, bundles: Sequence[Bundle], timeout_s: float) -> Non
     """
     if not bundles:
         return
-    started, said = time.monotonic(), time.monotonic() - _SAY_S + _FIRST_SAY_S
-    group = placement_group([dict(bundle) for bundle in bundles])
-    try:
+    waiting = Waiting(name, bundles, timeout_s)
+    with asking_for(bundles) as group:
         while not group.wait(timeout_seconds=1):
-            waited, now = time.monotonic() - started, time.monotonic()
-            if waited > timeout_s:
-                raise InputError(f"{name}: waited {clock(waited)} (resources.wait_timeout_s={timeout_s:g}) for "
-                                 f"{say_missing(bundles)}: raise the time, or free or add nodes, then run again")
-            if now - said >= _SAY_S:
-                said = now
-                note(f"{name}: waiting for {say_missing(bundles)}, {clock(waited)}")
-    finally:
-        remove_placement_group(group)
+            waiting.go_on()
 
 
-def say_missing(bundles: Sequence[Bundle]) -> str:
+class Waiting:
+    """A wait for room: said after some seconds and then every 20, and bounded."""
+
+    def __init__(
+        self, name: str, bundles: Sequence[Bundle], timeout_s: float = math.inf, *, first_say_s: float | None = None
+    ) -> None:
+        self._name, self._bundles, self._timeout_s = name, bundles, timeout_s
+        self._first_say_s = _FIRST_SAY_S if first_say_s is None else first_say_s
+        self.begin()
+
+    def begin(self) -> None:
+        """Nothing was waited for until now."""
+        self._since = time.monotonic()
+        self._said = self._since - _SAY_S + self._first_say_s
+
+    def go_on(self) -> None:
+        """Say what is waited for, where it is time to.
+
+        Raises
+        ------
+        InputError
+            `timeout_s` seconds are over.
+        """
+        now = time.monotonic()
+        waited = now - self._since
+        if waited > self._timeout_s:
+            raise InputError(f"{self._name}: waited {clock(waited)} (resources.wait_timeout_s={self._timeout_s:g}) for "
+                             f"{_say_missing(self._bundles)}: raise the time, or free or add nodes, then run again")
+        if now - self._said >= _SAY_S:
+            self._said = now
+            note(f"{self._name}: waiting for {_say_missing(self._bundles)}, {clock(waited)}")
+
+
+def _say_missing(bundles: Sequence[Bundle]) -> str:
     """Return what workers need, what of it is free, and what the autoscaler is doing about it, in words."""
     free = ray.available_resources()
     wanted = " and ".join(f"{amount:g} {name}s (free {free.get(name, 0):g})" for name, amount in total(bundles).items())

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import ray
 import ray.data
 import ray.train
 import torch
@@ -31,7 +32,7 @@ from s2l_ray.modeling.training import (
 from s2l_ray.training_config import TargetConfig
 
 _WORKERS = "num_workers"
-_ASK_EVERY_S = 5.0
+_ASK_EVERY_S = 3.0
 
 
 def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
@@ -55,7 +56,7 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
             ProgressCallback(board.tell.remote, collator),
             _RememberWorkers(),
-            _SaveBeforePreemption(),
+            _SaveBeforeLeaving(board),
             _ReportCheckpoint(),
         ]
         trainer = build_trainer(model, arguments, examples, collator, callbacks)
@@ -65,6 +66,8 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
         else:
             with resume.as_directory() as folder:
                 trainer.train(resume_from_checkpoint=folder)
+        if trainer.state.global_step < run.plan.total_steps:
+            return {"gave_way": True}
         finished = Path(scratch) / "finished"
         trainer.save_model(str(finished))  # collective under ZeRO-3; rank 0 writes
         if trainer.is_world_process_zero():
@@ -102,13 +105,14 @@ class _RememberWorkers(TrainerCallback):
             state.log_history.append({"step": state.global_step, _WORKERS: args.world_size})
 
 
-class _SaveBeforePreemption(TrainerCallback):
-    """Has a checkpoint written when a node of the training is about to be taken away, once for each such node.
+class _SaveBeforeLeaving(TrainerCallback):
+    """Has a checkpoint written when a node is about to be taken away, or a larger training to take this one's place.
 
     To ask is a barrier of all workers, so they agree on the step to ask at next: about every `_ASK_EVERY_S` seconds.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, board: Any) -> None:
+        self._board = board
         self._saved: frozenset[str] = frozenset()
         self._ask_at, self._asked = 1, time.monotonic()
         self._asked_step = 0
@@ -121,13 +125,17 @@ class _SaveBeforePreemption(TrainerCallback):
             return
         info = ray.train.get_preemption_info()
         leaving = frozenset(info.preempted_node_to_ranks) if info else frozenset[str]()
-        if leaving - self._saved:
-            control.should_save = True
-        self._saved |= leaving
         now = time.monotonic()
         step_s = (now - self._asked) / (state.global_step - self._asked_step)
         self._asked, self._asked_step = now, state.global_step
-        self._ask_at = broadcast_from_rank_zero(state.global_step + max(1, int(_ASK_EVERY_S / max(step_s, 1e-3))))
+        ask_at = state.global_step + max(1, int(_ASK_EVERY_S / max(step_s, 1e-3)))
+        own = (ask_at, ray.get(self._board.gives_way.remote())) if state.is_world_process_zero else None
+        self._ask_at, gives_way = broadcast_from_rank_zero(own)
+        if gives_way:
+            control.should_training_stop = True
+        if gives_way or leaving - self._saved:
+            control.should_save = True
+        self._saved |= leaving
 
 
 class _ReportCheckpoint(TrainerCallback):

@@ -5,8 +5,8 @@ import itertools
 import os
 import signal
 import threading
-import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import ray
@@ -22,13 +22,14 @@ from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import ByNodeAddress
-from s2l_ray.execution.room import say_missing, training_bundles, workers_in_range
+from s2l_ray.execution.room import Waiting, asking_for, training_bundles, workers_in_range
 from s2l_ray.modeling.schedule import TrainingRun
-from s2l_ray.progress import clock, note, task
+from s2l_ray.progress import note, task
 from s2l_ray.training_config import TargetConfig
 
 _RESUME = "resume"
 _SAY_WAITING_S = 20.0
+_SETTLED_S = 60.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
@@ -36,7 +37,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     """Fine-tune and return rank 0's {"history", "num_workers_used"}; the model lies in `<folder>/model` then.
 
     Resumes from the newest checkpoint below `<folder>/resume...`, where an earlier run left one. Where the recipe
-    gives a range of workers, the proxy takes as many as there is room for, and after a loss as many as there are then.
+    gives a range of workers, the proxy takes as many as there is room for: fewer after a loss, more when nodes come.
 
     Raises
     ------
@@ -44,24 +45,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
         A worker found something that the user has to mend, or there was no room in time.
     """
     # Materialised: a lazy read would need a free CPU while the training workers hold them all, and hang.
-    examples = examples.select_columns(["example_id", "input_ids", "supervised"]).materialize()
-    is_elastic = isinstance(resources.num_workers, tuple) and not isinstance(run.config, TargetConfig)
-    for num_lost in itertools.count():
-        num_workers = resources.least_workers
-        if is_elastic:
-            num_workers = workers_in_range(run.name, resources)
-        try:
-            result = _fit(run, examples, resources, num_workers, is_elastic=is_elastic)
-            break
-        except (TrainingFailedError, RayActorError) as error:
-            # Train starts workers again itself, in the same number; not so its controller, whose process died here.
-            may_go_on = isinstance(error, RayActorError) or (is_elastic and not isinstance(error, ControllerError))
-            if not may_go_on or num_lost >= resources.max_failures:
-                raise RuntimeError(f"{run.name}: {_why(error)}. The newest checkpoint is kept: mend the cause and run "
-                                   "again") from error
-            note(f"{run.name}: {_why(error)}; going on from the newest checkpoint")
-    outcome = result.return_value  # type: ignore[attr-defined]
-    assert isinstance(outcome, dict), "rank 0 returns the outcome"
+    outcome = _to_its_end(run, examples.materialize(), resources)
     if "input_error" in outcome:
         raise InputError(outcome["input_error"])
     for name in run.storage.list_names(run.folder):
@@ -70,10 +54,34 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     return outcome
 
 
+def _to_its_end(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig) -> dict[str, Any]:
+    """Train, and go on from the newest checkpoint where workers were lost or more of them found room."""
+    is_elastic = isinstance(resources.num_workers, tuple) and not isinstance(run.config, TargetConfig)
+    num_lost, num_workers = 0, resources.least_workers
+    for attempt in itertools.count():
+        if is_elastic:
+            num_workers = workers_in_range(run.name, resources, wait_for_most=attempt == 0)
+        try:
+            outcome = _fit(run, examples, resources, num_workers, is_elastic=is_elastic)
+        except (TrainingFailedError, RayActorError) as error:
+            # Train starts workers again itself, in the same number; not so its controller, whose process died here.
+            may_go_on = isinstance(error, RayActorError) or (is_elastic and not isinstance(error, ControllerError))
+            num_lost += 1
+            if not may_go_on or num_lost > resources.max_failures:
+                raise RuntimeError(f"{run.name}: {_why(error)}. The newest checkpoint is kept: mend the cause and run "
+                                   "again") from error
+            note(f"{run.name}: {_why(error)}; going on from the newest checkpoint")
+            continue
+        if not outcome.get("gave_way"):
+            return outcome
+        note(f"{run.name}: there is room for more workers than {num_workers}; going on from a checkpoint with them")
+    raise AssertionError("counting does not end")
+
+
 def _fit(
     run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig, num_workers: int, *, is_elastic: bool
-) -> ray.train.Result:
-    """Train with this many workers; Ray Train restarts them where there may be no other number."""
+) -> dict[str, Any]:
+    """Train with this many workers and return what rank 0 does; Ray Train restarts them where there may be no more."""
     environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker), "TOKENIZERS_PARALLELISM": "false"}
     if not resources.use_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
@@ -106,8 +114,15 @@ def _fit(
         # Unsplit: an even split drops rows silently, and each worker samples from the whole table by index anyway.
         dataset_config=DataConfig(datasets_to_split=[]),
     )
-    with _watch(run, board, resources), _interruptible():
-        return trainer.fit()
+    with contextlib.ExitStack() as beside:
+        beside.callback(ray.kill, board)
+        beside.enter_context(_beside(partial(_show, run, board, resources)))
+        if is_elastic and num_workers < resources.most_workers:
+            beside.enter_context(_beside(partial(_give_way_for_more, board, resources)))
+        beside.enter_context(_interruptible())
+        outcome = trainer.fit().return_value  # type: ignore[attr-defined]
+    assert isinstance(outcome, dict), "rank 0 returns the outcome"
+    return outcome
 
 
 def _why(error: Exception) -> str:
@@ -155,16 +170,26 @@ def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
 
 @ray.remote
 class _Board:
-    """Where rank 0 leaves how far it is, for the driver to show; step -1 until it has started."""
+    """Where rank 0 leaves how far it is, for the driver to show, and reads whether it should give way.
+
+    The step is -1 until it has started.
+    """
 
     def __init__(self) -> None:
         self._step, self._facts = -1, {}  # type: ignore[var-annotated]
+        self._gives_way = False
 
     def tell(self, step: int, facts: dict[str, float]) -> None:
         self._step, self._facts = step, facts
 
     def read(self) -> tuple[int, dict[str, float]]:
         return self._step, self._facts
+
+    def give_way(self) -> None:
+        self._gives_way = True
+
+    def gives_way(self) -> bool:
+        return self._gives_way
 
 
 class _TellLoss(UserCallback):
@@ -191,28 +216,40 @@ def _interruptible() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _watch(run: TrainingRun, board: Any, resources: ResourcesConfig) -> Iterator[None]:
-    """Show the board's state while the block runs, and what is waited for where no worker has started."""
+def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Run the work in a thread while the block runs; the event it is given is set when the block ends."""
     ended = threading.Event()
-
-    def follow() -> None:
-        since = said = time.monotonic()
-        with task(run.name, run.plan.total_steps, "steps") as progress:
-            while not ended.wait(0.5):
-                step, facts = ray.get(board.read.remote())
-                now = time.monotonic()
-                if step >= 0:
-                    progress.update(step, facts)
-                    since = said = now
-                elif now - said >= _SAY_WAITING_S:
-                    said = now
-                    note(f"{run.name}: waiting for {say_missing(training_bundles(resources))}, {clock(now - since)}")
-
-    thread = threading.Thread(target=follow, daemon=True)
+    thread = threading.Thread(target=work, args=(ended,), daemon=True)
     thread.start()
     try:
         yield
     finally:
         ended.set()
         thread.join()
-        ray.kill(board)
+
+
+def _give_way_for_more(board: Any, resources: ResourcesConfig, ended: threading.Event) -> None:
+    """Ask the cluster for room for one more worker, and have the training give way to a larger one when it comes.
+
+    Not at once: a training that has just started does not start again, whatever comes and goes.
+    """
+    if ended.wait(_SETTLED_S):
+        return
+    with asking_for(training_bundles(resources)[:1]) as group:
+        while not group.wait(timeout_seconds=1):
+            if ended.is_set():
+                return
+    board.give_way.remote()
+
+
+def _show(run: TrainingRun, board: Any, resources: ResourcesConfig, ended: threading.Event) -> None:
+    """Show what stands on the board, and what is waited for where no worker has started."""
+    waiting = Waiting(run.name, training_bundles(resources), first_say_s=_SAY_WAITING_S)
+    with task(run.name, run.plan.total_steps, "steps") as progress:
+        while not ended.wait(0.5):
+            step, facts = ray.get(board.read.remote())
+            if step >= 0:
+                progress.update(step, facts)
+                waiting.begin()
+            else:
+                waiting.go_on()

@@ -9,12 +9,14 @@ from typing import Any, Protocol, cast
 import pyarrow as pa
 import ray
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
+from ray.data._internal.execution.execution_callback import ExecutionCallback
 from ray.data.exceptions import ExecutionTimeoutError
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution.attempts import MOST_ATTEMPTS, MOST_FAILING, attempt, say_failure, start_count, unit_error
+from s2l_ray.execution.attempts import MOST_ATTEMPTS, MOST_FAILING, attempt, counted_attempts, say_failure, unit_error
 from s2l_ray.execution.metrics import count_for_prometheus
+from s2l_ray.execution.room import Bundle, Waiting, num_fitting
 from s2l_ray.progress import Task, note, task
 
 
@@ -41,8 +43,9 @@ class _UnitRunner:
 
 
 _STUCK_S = 3600
-_STUCK = ("nothing was finished for too long: the nodes are gone and did not come back, or a unit takes longer than "
-          "that (lower data.shard_rows). What is finished is kept")
+_STUCK = ("nothing was finished for too long: a unit takes longer than that (lower data.shard_rows), or its process "
+          "hangs. What is finished is kept")
+_LOOK_S = 5.0  # between looks at the nodes
 _kept: dict[str, _UnitRunner] = {}
 
 
@@ -90,19 +93,18 @@ def run_units(
     Raises
     ------
     InputError
-        A unit found something that the user has to mend.
+        A unit found something that the user has to mend, or all nodes for the work were lost and none came in time.
     UnitError
         A unit failed at every attempt, or so many did that it is not the units which are bad.
     """
     if not units:
         return []
-    count = start_count()
-    keywords = {"worker": worker, "arguments": dict(arguments), "name": name, "count": count, "key": uuid.uuid4().hex}
+    keywords = {"worker": worker, "arguments": dict(arguments), "name": name, "key": uuid.uuid4().hex}
     numbered, done = dict(enumerate(units)), dict[int, dict[str, Any]]()
-    with task(name, len(units), unit_name) as progress:
+    with counted_attempts() as count, task(name, len(units), unit_name) as progress:
         for repeated in range(MOST_ATTEMPTS):
             todo = {number: unit for number, unit in numbered.items() if number not in done}
-            dataset = _dataset(keywords, todo, resources, actors=actors, gpu=gpu)
+            dataset = _dataset({**keywords, "count": count}, todo, resources, actors=actors, gpu=gpu)
             failed = _collect(name, dataset, done, progress)
             if not failed:
                 break
@@ -110,7 +112,6 @@ def run_units(
             if repeated == MOST_ATTEMPTS - 1 or len(failed) > MOST_FAILING:
                 raise unit_error(said, failed[0])
             note(f"{said}; trying again")
-    ray.kill(count)
     assert sorted(done) == list(numbered), "each unit comes back once, or as failed"
     return [done[number] for number in numbered]
 
@@ -148,7 +149,6 @@ def _dataset(
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = _STUCK_S
     # A pool grows when all of its workers are busy. Set before the dataset is made, which takes a copy.
     context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
     on_gpu = gpu and resources.use_gpu
@@ -156,11 +156,15 @@ def _dataset(
     # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
     blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in units.items()]
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
+    dataset.context.execution_no_progress_timeout_s = _STUCK_S
+    taken: Bundle = {"CPU": 1, "GPU": 1} if on_gpu else {"CPU": 1}
+    watch = _node_watch(keywords["name"], taken, resources.wait_timeout_s)
+    dataset.context.custom_execution_callback_classes = [watch]
     shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
     if actors or on_gpu:
         # One task at a time: a second one waiting at a busy worker is lost to the idle one beside it. The pool starts
         # with what the cluster has room for and grows with it.
-        room = _fitting(on_gpu, most)
+        room = max(1, min(most, num_fitting(taken)))
         pool = ActorPoolStrategy(min_size=1, max_size=most, initial_size=room, max_tasks_in_flight_per_actor=1)
         gpus = 1 if on_gpu else None
         made_with = {name: value for name, value in keywords.items() if name != "key"}
@@ -169,7 +173,20 @@ def _dataset(
     return dataset.map_batches(in_task, fn_kwargs=keywords, compute=tasks, **shape)
 
 
-def _fitting(on_gpu: bool, most: int) -> int:
-    """Return how many processes the cluster has room for now: one for each core or GPU, `most` at most."""
-    available = ray.cluster_resources().get("GPU" if on_gpu else "CPU", 1)
-    return max(1, min(most, int(available)))
+def _node_watch(name: str, taken: Bundle, timeout_s: float) -> type[ExecutionCallback]:
+    """Return what Ray Data calls at each step: where no node is left for the work, the wait is said and bounded."""
+
+    class NodeWatch(ExecutionCallback):
+        def __init__(self) -> None:
+            self._waiting, self._looked = Waiting(name, [taken], timeout_s), time.monotonic()
+
+        def on_execution_step(self, executor: Any) -> None:
+            if time.monotonic() - self._looked < _LOOK_S:
+                return
+            self._looked = time.monotonic()
+            if num_fitting(taken):
+                self._waiting.begin()
+            else:
+                self._waiting.go_on()
+
+    return NodeWatch

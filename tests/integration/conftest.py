@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+import ray
 import yaml
 from ray.autoscaler.v2.sdk import get_cluster_status
 
@@ -29,6 +30,15 @@ def finished(ray_cluster, small_recipe, word_problems, tmp_path_factory):
     line = plan_line(recipe)
     accounts = run_line(line, "test")
     return recipe, line, accounts, collect_results(line, accounts)
+
+
+@pytest.fixture
+def one_core_taken(ray_cluster):
+    """One of the cluster's two cores is busy while the test runs."""
+    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
+    ray.get(holder.ready.remote())
+    yield
+    ray.kill(holder)
 
 
 def _free_port():
@@ -124,16 +134,22 @@ class Nodes:
             "--head", f"--port={self.gcs.partition(':')[2]}", f"--temp-dir={self.folder}", "--dashboard-host=127.0.0.1",
             f"--dashboard-port={_free_port()}", f"--dashboard-agent-listen-port={_free_port()}"]
         environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
-        before = self.alive()
+        before = self.alive() if self._processes else set()
         self._processes.append(subprocess.Popen(
             [BIN / "ray", "start", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
              "--object-store-memory=100000000", *joins],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
         deadline = time.monotonic() + 60
-        while len(self.alive()) == len(before):
+        while not self._answers() or len(self.alive()) == len(before):
             assert time.monotonic() < deadline, "the node did not start"
             time.sleep(0.5)
         return self._processes[-1]
+
+    def _answers(self):
+        """Whether the head listens: Ray's client asks one that does not for most of a minute."""
+        host, _, port = self.gcs.partition(":")
+        with socket.socket() as probe:
+            return probe.connect_ex((host, int(port))) == 0
 
     def alive(self):
         """The ids of the nodes that are there."""
@@ -142,10 +158,10 @@ class Nodes:
             return {node.node_id for node in (*status.active_nodes, *status.idle_nodes)}
         return set()
 
-    def run(self, recipe, *settings):
-        """Start `s2l run` on the cluster."""
+    def run(self, recipe, *settings, patch=""):
+        """Start `s2l run` on the cluster, after a line of Python where one is given."""
         return subprocess.Popen(
-            [sys.executable, "-c", "from s2l_ray.cli import main; main()", "run", str(recipe), *settings],
+            [sys.executable, "-c", f"{patch}\nfrom s2l_ray.cli import main; main()", "run", str(recipe), *settings],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def end(self):

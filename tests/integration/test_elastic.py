@@ -1,5 +1,6 @@
 """Training on nodes that come and go: .venv/bin/pytest tests/integration/test_elastic.py"""
 
+import contextlib
 import json
 import time
 
@@ -30,8 +31,25 @@ def checkpoints(tmp_path):
     return sorted(path.name for path in proxy_folder(tmp_path).glob("resume/checkpoint_*"))
 
 
+def num_points(tmp_path):
+    return len(list(proxy_folder(tmp_path).glob("point-*")))
+
+
 def manifest(tmp_path):
     return json.loads((proxy_folder(tmp_path) / "manifest.json").read_text())
+
+
+@contextlib.contextmanager
+def running(run):
+    """Kill the run with the block; what it said is told where the block fails."""
+    try:
+        yield run
+    except BaseException as error:
+        run.kill()
+        error.add_note(run.communicate()[1][-4000:])
+        raise
+    finally:
+        run.kill()
 
 
 def ended(run, seconds=300):
@@ -45,16 +63,26 @@ def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_
     nodes.add(1)
     other = nodes.add(1)
     recipe = recipe_file(**{**PROXY, "proxy.max_steps": 200, "proxy.num_checkpoints": 9, "resources.num_workers": [1, 2]})
-    run = nodes.run(recipe)
-    try:
+    with running(nodes.run(recipe)) as run:
         wait_for(lambda: checkpoints(tmp_path), 120, "a checkpoint")
         other.kill()
         _, err = ended(run)
-    finally:
-        run.kill()
     assert manifest(tmp_path)["num_workers_used"] == [2, 1], err[-2000:]
     assert "proxy: train: 2, then 1 workers" in err
     assert manifest(tmp_path)["total_steps"] == 200
+
+
+@pytest.mark.timeout(500)
+def test_the_proxy_takes_another_worker_when_a_node_comes(nodes, recipe_file, tmp_path):
+    nodes.add(1)
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 600, "proxy.num_checkpoints": 0, "resources.num_workers": [1, 2]})
+    with running(nodes.run(recipe, patch="from s2l_ray.execution import training; training._SETTLED_S = 3.0")) as run:
+        wait_for(lambda: num_points(tmp_path) >= 1, 120, "the training")
+        nodes.add(1)
+        _, err = ended(run)
+    assert "proxy: train: there is room for more workers than 1; going on from a checkpoint with them" in err, err[-2000:]
+    assert manifest(tmp_path)["num_workers_used"] == [1, 2]
+    assert manifest(tmp_path)["total_steps"] == 600 and num_points(tmp_path) == 4  # with the untouched model
 
 
 @pytest.mark.timeout(500)
@@ -64,23 +92,17 @@ def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file
     recipe = recipe_file(**{**PROXY, "proxy.max_steps": 600, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
     before = nodes.alive()
 
-    def num_points():
-        return len(list(proxy_folder(tmp_path).glob("point-*")))
-
-    run = nodes.run(recipe)
-    try:
-        wait_for((lambda: num_points() >= 1), 120, "the training")
+    with running(nodes.run(recipe)) as run:
+        wait_for(lambda: num_points(tmp_path) >= 1, 120, "the training")
         nodes.add(1)  # what replaces the one that goes
-        wait_for((lambda: num_points() >= 2), 120, "a third of the training")
+        wait_for(lambda: num_points(tmp_path) >= 2, 120, "a third of the training")
         assert not checkpoints(tmp_path), "the recipe asks for none"
         leaving = next(node for node in before if node != head_of(nodes))
         accepted, why = GcsClient(nodes.gcs).drain_node(
-            leaving, DRAIN_NODE_REASON_PREEMPTION, "spot", int((time.time() + 20) * 1000))
+            leaving, DRAIN_NODE_REASON_PREEMPTION, "spot", int((time.time() + 30) * 1000))
         assert accepted, why
-        wait_for(lambda: checkpoints(tmp_path), 20, "the early checkpoint")
+        wait_for(lambda: checkpoints(tmp_path), 30, "the early checkpoint")
         ended(run)
-    finally:
-        run.kill()
     assert manifest(tmp_path)["num_workers_used"] == [2]
     interrupted = weights(tmp_path)
     ended(nodes.run(recipe, f"storage={tmp_path}/calm/out"))

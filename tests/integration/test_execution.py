@@ -1,37 +1,30 @@
 """How Ray runs our units: .venv/bin/pytest tests/integration/test_execution.py"""
 
-import contextlib
 import os
 import re
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections import Counter
+from functools import partial
 from types import SimpleNamespace
 
 import psutil
 import pytest
 import ray
+from ray.data import DataContext
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution import training
-from s2l_ray.execution.attempts import UnitError, start_count
+from s2l_ray.execution import attempts, training, work
+from s2l_ray.execution.attempts import UnitError
+from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import name_interface
 from s2l_ray.execution.work import run_units
 
 pytestmark = pytest.mark.integration
-
-
-@contextlib.contextmanager
-def one_core_taken():
-    """One of the cluster's two cores is busy while the block runs."""
-    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
-    ray.get(holder.ready.remote())
-    try:
-        yield
-    finally:
-        ray.kill(holder)
 
 
 def sleeper():
@@ -55,7 +48,7 @@ def test_an_idle_worker_takes_what_waits_while_another_is_busy(ray_cluster):
 
 
 def test_what_the_driver_relies_on_comes_back_when_its_process_dies(ray_cluster):
-    count = start_count()
+    count = attempts._Count.options(**on_this_node()).remote()
     assert [ray.get(count.begin.remote(0)) for _ in range(2)] == [1, 2]
     ray.kill(count, no_restart=False)
     deadline, last = time.monotonic() + 60, 2
@@ -63,6 +56,52 @@ def test_what_the_driver_relies_on_comes_back_when_its_process_dies(ray_cluster)
         last = now  # the kill is on its way
     assert now == 1
     ray.kill(count)
+
+
+def num_free():
+    return ray.available_resources().get("CPU", 0)
+
+
+def test_a_unit_that_hangs_ends_the_stage_in_time_and_leaves_its_core(ray_cluster, monkeypatch):
+    monkeypatch.setattr(work, "_STUCK_S", 4)
+    started = time.monotonic()
+    with pytest.raises(InputError, match=r"hang: nothing was finished for too long: a unit takes longer than that"):
+        run_units("hang", sleeper(), {}, [0.1, 15.0], ResourcesConfig(num_scoring_workers=1), actors=True)
+    assert time.monotonic() - started < 60
+    assert DataContext.get_current().execution_no_progress_timeout_s != 4, "other work of this process has its own limit"
+    while num_free() < 2:
+        assert time.monotonic() - started < 90, "the core is still taken"
+        time.sleep(0.5)
+
+
+ON_NODES_THAT_GO = """
+import sys, time, ray
+from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution.work import run_units
+class Sleeper:
+    def run(self, seconds):
+        time.sleep(seconds)
+        return {}
+ray.init(log_to_driver=False)
+run_units("score", Sleeper, {}, [1.0] * 40, ResourcesConfig(wait_timeout_s=8), actors=sys.argv[1] == "actors")
+"""
+
+
+@pytest.mark.parametrize("where", ["actors", pytest.param("tasks", marks=pytest.mark.slow)])
+def test_where_the_last_node_for_the_work_is_lost_the_wait_is_said_and_ends(nodes, where):
+    nodes.add(0)
+    worker = nodes.add(1)
+    driver = subprocess.Popen([sys.executable, "-c", ON_NODES_THAT_GO, where], env=nodes.environment,
+                              stderr=subprocess.PIPE, text=True)
+    try:
+        time.sleep(12)
+        worker.kill()
+        _, said = driver.communicate(timeout=90)
+    finally:
+        driver.kill()
+    assert "score: waiting for 1 CPUs (free 0)" in said, said
+    assert re.search(r"score: waited \d+ s \(resources.wait_timeout_s=8\) for 1 CPUs \(free 0\)", said), said
+    assert driver.returncode == 1
 
 
 def metrics():
@@ -143,11 +182,11 @@ class TestUnitsThatFail:
         assert self.begun(tmp_path, 0) == 1
 
 
-def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(ray_cluster, monkeypatch, capsys):
+def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(one_core_taken, monkeypatch, capsys):
     monkeypatch.setattr(training, "_SAY_WAITING_S", 1.0)
     run = SimpleNamespace(name="proxy: train", plan=SimpleNamespace(total_steps=10), config=None)
     board = training._Board.options(num_cpus=0).remote()
-    with one_core_taken(), training._watch(run, board, ResourcesConfig(num_workers=2)):
+    with training._beside(partial(training._show, run, board, ResourcesConfig(num_workers=2))):
         time.sleep(4)
         waited = capsys.readouterr().err
         ray.get(board.tell.remote(3, {}))
@@ -156,6 +195,7 @@ def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(ray_cluster,
         ray.get(board.tell.remote(-1, {}))  # as Train's controller tells when workers are lost
         time.sleep(3)
         assert "waiting for 2 CPUs" in capsys.readouterr().err
+    ray.kill(board)
     assert re.search(r"proxy: train: waiting for 2 CPUs \(free 1\), \d s", waited), waited
 
 

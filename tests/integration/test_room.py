@@ -3,7 +3,6 @@
 import time
 
 import pytest
-import ray
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
@@ -42,26 +41,19 @@ def test_room_that_is_there_is_not_waited_for(ray_cluster):
     wait_for_room("proxy", [ONE, ONE], 10)  # what was held is given back
 
 
-def test_room_that_does_not_come_ends_the_wait(ray_cluster, monkeypatch, capsys):
+def test_room_that_does_not_come_ends_the_wait(one_core_taken, monkeypatch, capsys):
     monkeypatch.setattr(room, "_FIRST_SAY_S", 1.0)
-    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
-    ray.get(holder.ready.remote())
-    try:
-        with pytest.raises(InputError, match=r"proxy: waited \d s \(resources.wait_timeout_s=3\) for 2 CPUs \(free 1\)"):
-            wait_for_room("proxy", [ONE, ONE], 3)
-    finally:
-        ray.kill(holder)
+    with pytest.raises(InputError, match=r"proxy: waited \d s \(resources.wait_timeout_s=3\) for 2 CPUs \(free 1\)"):
+        wait_for_room("proxy", [ONE, ONE], 3)
     assert "proxy: waiting for 2 CPUs (free 1)" in capsys.readouterr().err
 
 
-def test_a_range_of_workers_takes_what_there_is_room_for(ray_cluster, monkeypatch):
+def test_a_range_of_workers_takes_all_there_is_room_for(ray_cluster):
+    assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4)), wait_for_most=True) == 2  # of two cores
+
+
+def test_a_range_of_workers_leaves_what_others_hold(one_core_taken, monkeypatch):
     monkeypatch.setattr(room, "_FREE_S", 1.0)
-    assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4))) == 2  # of two cores
-    holder = ray.remote(num_cpus=1)(type("Holder", (), {"ready": lambda self: None})).remote()
-    ray.get(holder.ready.remote())
-    try:
-        assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4))) == 1
-        with pytest.raises(InputError, match=r"waited .* for 2 CPUs"):
-            workers_in_range("proxy", ResourcesConfig(num_workers=(2, 4), wait_timeout_s=2))
-    finally:
-        ray.kill(holder)
+    assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4)), wait_for_most=True) == 1
+    with pytest.raises(InputError, match=r"waited .* for 2 CPUs"):
+        workers_in_range("proxy", ResourcesConfig(num_workers=(2, 4), wait_timeout_s=2), wait_for_most=True)
