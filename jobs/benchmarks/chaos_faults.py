@@ -30,6 +30,8 @@ class Scene:
     stage: str
     stage_is_over: Callable[[], bool]
     rng: np.random.Generator
+    missed: bool = False
+    """Whether the fault found nothing to strike."""
 
     def worker(self) -> psutil.Process | None:
         """Return a process that is at work, one that idles if the stage ends before there is any."""
@@ -37,6 +39,11 @@ class Scene:
             time.sleep(0.02)
         found = found or self.cluster.workers(idle=True)
         return found[int(self.rng.integers(len(found)))] if found else None
+
+    def miss(self) -> str:
+        """Note that nothing was struck, and return that in words."""
+        self.missed = True
+        return _NOBODY
 
     def raylet(self) -> psutil.Process | None:
         """Return the raylet of a node that is not the head."""
@@ -51,10 +58,14 @@ Fault = Callable[[Scene], contextlib.AbstractContextManager[str]]
 def kill_worker(scene: Scene) -> Iterator[str]:
     """Kill -9 a process that runs a task or an actor."""
     worker = scene.worker()
-    title = title_of(worker) if worker else _NOBODY
-    with contextlib.suppress(psutil.NoSuchProcess):
-        if worker:
-            worker.kill()
+    if worker is None:
+        yield scene.miss()
+        return
+    title = title_of(worker)
+    try:
+        worker.kill()
+    except psutil.NoSuchProcess:
+        scene.miss()
     yield title
 
 
@@ -63,7 +74,7 @@ def kill_raylet(scene: Scene) -> Iterator[str]:
     """Kill -9 a node's raylet; some seconds later another node comes, as in a cluster of spot machines."""
     raylet = scene.raylet()
     if raylet is None:
-        yield _NOBODY
+        yield scene.miss()
         return
     raylet.kill()
     after_s = float(scene.rng.uniform(3, 8))
@@ -78,9 +89,9 @@ def kill_raylet(scene: Scene) -> Iterator[str]:
 @contextlib.contextmanager
 def kill_driver(scene: Scene) -> Iterator[str]:
     """Kill -9 the process that the person started."""
-    missed = scene.driver.is_over()
+    over = scene.driver.is_over()
     scene.driver.kill()
-    yield _NOBODY if missed else "the driver"
+    yield scene.miss() if over else "the driver"
 
 
 @contextlib.contextmanager
@@ -88,11 +99,13 @@ def freeze(scene: Scene) -> Iterator[str]:
     """Stop a worker process or a raylet for 30 s, as a machine that swaps or a paused virtual one."""
     process = scene.raylet() if scene.rng.random() < 1 / 3 else scene.worker()
     if process is None:
-        yield _NOBODY
+        yield scene.miss()
         return
     title = title_of(process)
-    with contextlib.suppress(psutil.NoSuchProcess):
+    try:
         process.suspend()
+    except psutil.NoSuchProcess:
+        scene.miss()
     thaw = threading.Timer(FREEZE_S, _resume, (process,))
     thaw.start()
     try:
@@ -151,7 +164,7 @@ def drop_s3(scene: Scene) -> Iterator[str]:
     finally:
         over.set()
         thread.join()
-        scene.link.num_dropped = before
+        scene.missed = scene.link.num_dropped == before
 
 
 FAULTS: dict[str, Fault] = {

@@ -17,6 +17,7 @@ from chaos_setting import STAGES, Driver, Undisturbed, command_of, held_out_loss
 from chaos_work import Watch
 
 IDENTICAL, ERROR, KILLED, ELSE = "identical", "clear error, then identical", "killed, then identical", "anything else"
+MISSED = "not struck"
 _CAUSES = {"disk_full": r"no space left|of disk left", "read_only": r"read-only"}
 """What a clear error of a fault must name; the others' errors are judged by their form alone."""
 _ROUNDING = 1e-3  # nats: a training that was resumed is the same but for rounding
@@ -44,11 +45,12 @@ class Attack:
     stage: str
     fault: str
     seed: int
+    draw: int = 0
 
     @property
     def name(self) -> str:
         """Return a name for folders."""
-        return f"{self.number:03d}-{self.stage}-{self.fault}"
+        return f"{self.number:03d}-{self.stage}-{self.fault}-{self.draw}"
 
 
 def attack_once(attack: Attack, grounds: Grounds) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def _clear_up(grounds: Grounds, place: Place) -> list[str]:
 def _attack(attack: Attack, grounds: Grounds, place: Place, logs: Path) -> tuple[str, dict[str, Any]]:
     """Return the verdict, and what happened."""
     command = command_of(attack.stage)
-    rng = np.random.default_rng([attack.seed, attack.number])
+    rng = np.random.default_rng([attack.seed, attack.number, attack.draw])
     recipe = grounds.calm.recipe(command, place.uri)
     first = Driver(command, recipe, grounds.cluster, grounds.environment, logs / "first")
     if not first.wait_until_begun(place, grounds.limit_s):
@@ -126,7 +128,8 @@ def _attack(attack: Attack, grounds: Grounds, place: Place, logs: Path) -> tuple
         return ELSE, {**facts, "problem": problem}
     if first.process.returncode == 0:
         problem = _problem_of_choice(grounds, place, command)
-        return (ELSE, {**facts, "problem": problem}) if problem else (IDENTICAL, facts)
+        fine = MISSED if scene.missed else IDENTICAL
+        return (ELSE, {**facts, "problem": problem}) if problem else (fine, facts)
     problem, again = _run_again(attack, grounds, place, recipe, logs)
     facts |= {"again": again}
     if problem:

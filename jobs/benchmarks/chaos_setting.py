@@ -1,5 +1,6 @@
 """What is run under attack: a small pool, three commands over it, and what they come to when nothing disturbs them."""
 
+import atexit
 import json
 import shutil
 import subprocess
@@ -72,6 +73,7 @@ class Driver:
                 [sys.executable, "-c", code, command, str(logs / "recipe.yaml")], stdout=out, stderr=err,
                 env={**environment, "RAY_ADDRESS": cluster.address},
             )
+        atexit.register(self.kill)  # where the script is ended in the midst of a run
         self.started, self.ended = time.monotonic(), 0.0
 
     def wait_until_begun(self, place: Place, seconds: float) -> bool:
