@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.parts import Parts, Reader, parquet_parts
-from s2l_ray.tables import metadata_of, one_array, texts, trajectories_schema, with_metadata
+from s2l_ray.tables import metadata_of, one_array, refuse_code, texts, trajectories_schema, with_metadata
 
 Kind = Literal["nats", "perplexity"]
 
@@ -130,9 +130,10 @@ def read_parquet(file: Path, what: str) -> pa.Table:
     try:
         table = pq.ParquetFile(file).read()
         _ = table.column_names  # which may be no texts in a damaged footer
-        return table
     except (pa.ArrowException, OSError, UnicodeError) as error:
         raise InputError(f"{what} {file}: not a readable Parquet file: {error}") from error
+    refuse_code(table.schema, f"{what} {file}")
+    return table
 
 
 def wide_columns(schema: pa.Schema, kind: Kind) -> list[str]:

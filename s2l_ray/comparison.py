@@ -21,7 +21,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 from s2l_ray.selection_config import SelectionConfig
 from s2l_ray.storage import resolve
-from s2l_ray.tables import losses_matrix, metadata_of, texts
+from s2l_ray.tables import losses_matrix, metadata_of, refuse_code, texts
 
 _NUM_QUANTILES = 5
 _NEAR = 1e-6
@@ -89,6 +89,7 @@ def read_selection(path: str, name: str) -> Chosen:
         columns = table.column_names
     except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
         raise InputError(f"{path}: not a readable Parquet file: {error}") from error
+    refuse_code(table.schema, path)
     ids = _ids(table, path)
     scores_B = np.full(len(ids), np.nan)
     if "score" in columns:

@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.storage import Storage
-from s2l_ray.tables import without_views
+from s2l_ray.tables import refuse_code, without_views
 
 _AT_ONCE = 2  # parts in memory: while one is read, another is worked on
 _PART_ROWS = 2**18  # row groups are joined up to this, so that small ones cost no more
@@ -113,6 +113,7 @@ def parquet_parts(file: Path, what: str) -> Parts:
             names = Counter(schema.names)
     except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
         raise _unreadable(file, what, error) from error
+    refuse_code(schema, f"{what} {file}")
     repeated = [name for name, count in names.items() if count > 1]
     if repeated:
         raise InputError(f"{what} {file}: columns appear twice: {', '.join(repeated)}")

@@ -164,6 +164,29 @@ def _without_views(kind: pa.DataType) -> pa.DataType:
     return kind
 
 
+def refuse_code(schema: pa.Schema, what: str) -> None:
+    """Refuse a user's table whose values some library's code makes: Ray's own extension type of objects unpickles.
+
+    Raises
+    ------
+    InputError
+        A column is, or holds, an extension type that is not one of Arrow's own.
+    """
+    for field in schema:
+        name = _foreign_extension(field.type)
+        if name is not None:
+            raise InputError(f"{what}: column {field.name!r} has values of the extension type {name!r}, which code "
+                             "would have to make: save them as texts, numbers, lists or structs")
+
+
+def _foreign_extension(kind: pa.DataType) -> str | None:
+    if isinstance(kind, pa.BaseExtensionType):
+        name = str(kind.extension_name)
+        return _foreign_extension(kind.storage_type) if name.startswith("arrow.") else name
+    inner = [kind.value_type] if pa.types.is_dictionary(kind) else [kind.field(i).type for i in range(kind.num_fields)]
+    return next((name for name in map(_foreign_extension, inner) if name is not None), None)
+
+
 def texts(column: pa.ChunkedArray, name: str) -> pa.ChunkedArray:
     """Return a column as texts, which large_string stays.
 

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.rows.streams import open_input
-from s2l_ray.tables import without_views
+from s2l_ray.tables import refuse_code, without_views
 
 _BATCH_ROWS = 1024
 _BUFFER_BYTES = 1 << 20
@@ -24,6 +24,7 @@ def _open_parquet(uri: str) -> Iterator[pq.ParquetFile]:
             _ = file.schema_arrow.names  # which may be no texts in a damaged footer
         except (pa.ArrowException, OSError, UnicodeError) as error:
             raise InputError(f"{uri}: not a readable Parquet file: {error}") from error
+        refuse_code(file.schema_arrow, uri)
         yield file
 
 
