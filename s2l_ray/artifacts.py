@@ -182,8 +182,11 @@ def file_digest(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def folder_digest(folder: Path, suffixes: tuple[str, ...]) -> str:
-    """Return one SHA-256 over the names and bytes of the files with these endings directly in a folder."""
-    files = sorted(path for path in folder.iterdir() if path.is_file() and path.name.endswith(suffixes))
-    lines = "".join(f"{path.name} {file_digest(path)}\n" for path in files)
+def folder_digest(folder: Path, suffixes: tuple[str, ...], also: str | None = None) -> str:
+    """Return one SHA-256 over the names and bytes of the files with these endings directly in a folder.
+
+    `also` is a pattern of further files below it.
+    """
+    files = {path for path in folder.iterdir() if path.name.endswith(suffixes)} | set(folder.glob(also) if also else ())
+    lines = "".join(f"{path.relative_to(folder)} {file_digest(path)}\n" for path in sorted(files) if path.is_file())
     return hashlib.sha256(lines.encode()).hexdigest()

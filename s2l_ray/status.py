@@ -17,18 +17,21 @@ def split_run(run: str, storage: str) -> tuple[Storage, str]:
 
 
 def status_of(storage: Storage, run: str) -> dict[str, Any]:
-    """Return the state of every step of a run: finished, unfinished (work is kept) or waiting.
+    """Return the state of every step of a run or a sweep: finished, unfinished (work is kept) or waiting.
 
     Raises
     ------
     InputError
         There is no such run, or its record or a manifest is damaged.
     """
-    file = f"runs/{run}/run.json"
-    if not storage.exists(file):
+    files = [f"runs/{run}/run.json", f"runs/{run}/sweep.json"]
+    file = next((file for file in files if storage.exists(file)), None)
+    if file is None:
         known = ", ".join(storage.list_names("runs")) or "none"
         raise InputError(f"storage {storage.uri!r} has no run {run!r}; runs there: {known}")
     record = storage.read_json(file)
+    if file == files[1]:
+        record = _as_run(record)
     if not _is_record(record):
         raise InputError(f"{storage.uri_of(file)}: not a run's record; run the recipe again to write it anew")
     states = []
@@ -44,6 +47,18 @@ def status_of(storage: Storage, run: str) -> dict[str, Any]:
         states.append(state)
     left = [state["label"] for state in states if state["state"] != "finished"]
     return {"run": run, "storage": storage.uri, "command": record["command"], "steps": states, "left": left}
+
+
+def _as_run(sweep: Any) -> Any:
+    """Return a sweep's record as a run's: what all trials share, then what each has of its own."""
+    try:
+        steps = {step["fingerprint"]: step for step in sweep["shared"]}
+        for trial in sweep["trials"]:
+            for step in trial["steps"]:
+                steps.setdefault(step["fingerprint"], {**step, "label": f"{trial['trial']}: {step['label']}"})
+    except (TypeError, KeyError):
+        return None
+    return {**sweep, "steps": list(steps.values())}
 
 
 def _is_record(record: Any) -> bool:

@@ -36,6 +36,25 @@ def test_finished_unfinished_and_waiting_steps(storage):
     assert (found["run"], found["command"]) == ("math", "s2l run math")
 
 
+def test_a_sweep_has_what_its_trials_share_and_each_ones_own(storage):
+    prepare, trajectories, select = storage.read_json("runs/math/run.json")["steps"]
+    other = {**select, "fingerprint": "other"}
+    trials = [{"trial": "a", "steps": [prepare, select]}, {"trial": "b", "steps": [prepare, other]}]
+    storage.write_json("runs/tuned/sweep.json", {"command": "s2l sweep x", "shared": [prepare, trajectories], "trials": trials})
+    found = status_of(storage, "tuned")
+    assert [(step["label"], step["state"]) for step in found["steps"]] == [
+        ("prepare", "finished"), ("trajectories", "unfinished"), ("a: select s2l", "waiting"), ("b: select s2l", "waiting")]
+    assert found["command"] == "s2l sweep x"
+
+
+@pytest.mark.parametrize("record", [[], {}, {"command": "x", "shared": 3}, {"command": "x", "shared": [], "trials": [{}]},
+                                    {"command": "x", "shared": [{"fingerprint": []}], "trials": []}])
+def test_a_damaged_record_of_a_sweep_is_refused(storage, record):
+    storage.write_json("runs/tuned/sweep.json", record)
+    with pytest.raises(InputError, match=r"sweep\.json: not a run's record"):
+        status_of(storage, "tuned")
+
+
 def test_nothing_is_left_of_a_finished_run(storage):
     for step in storage.read_json("runs/math/run.json")["steps"]:
         storage.write_json(f"{step['stage']}/{step['fingerprint']}/manifest.json", {**step, "rows": {}, "wall_s": 1.0})

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -102,3 +103,6 @@ def _start_local(resources: ResourcesConfig, options: dict[str, Any]) -> None:
     # Ray's default of 30 % of memory for objects is more than a laptop wants to give; /dev/shm bounds it anyway.
     ray.init(address="local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1",
              object_store_memory=1 << 30, **options)
+    token = Path.home() / ".ray" / "auth_token"
+    if token.is_file():  # whoever reads it can run code here, and Ray writes it for everyone to read
+        token.chmod(0o600)

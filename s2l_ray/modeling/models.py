@@ -21,7 +21,8 @@ _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
             StrictDataclassError)
 _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "merges.txt", "tokenizer.model",
-                    "special_tokens_map.json", "chat_template.jinja", "added_tokens.json")
+                    "special_tokens_map.json", ".jinja", "added_tokens.json")
+_TEMPLATES = "additional_chat_templates/*.jinja"
 
 
 def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrainedModel:
@@ -118,7 +119,8 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
     """Return what decides the model's content: a digest of a local folder, or name and commit on the hub."""
     identity: dict[str, Any] = config.identity()
     if config.path is not None:
-        identity["weights"] = _content(config.path, config.revision, _MODEL_FILES, "model")
+        files = (*_MODEL_FILES, ".py") if config.trust_remote_code else _MODEL_FILES
+        identity["weights"] = _content(config.path, config.revision, files, "model")
     return identity
 
 
@@ -135,7 +137,7 @@ def _content(path: str, revision: str | None, files: tuple[str, ...], what: str)
         _check_links(what, folder)
         if what == "model":
             _check_weights(folder)
-        return folder_digest(folder, files)
+        return folder_digest(folder, files, also=_TEMPLATES if what == "tokenizer" else None)
     if path.startswith((".", "/", "~")):
         raise InputError(f"{what} folder {path!r} does not exist")
     return f"{path}@{commit_of('model', path, revision)}"
@@ -143,11 +145,11 @@ def _content(path: str, revision: str | None, files: tuple[str, ...], what: str)
 
 def _check_links(what: str, folder: Path) -> None:
     """Refuse links out of the folder: a chat template could be any text file of this machine, put into every prompt."""
-    for file in sorted(path for path in folder.iterdir() if path.is_file()):
+    for file in sorted(path for path in (*folder.iterdir(), *folder.glob(_TEMPLATES)) if path.is_file()):
         place = link_out(folder, file)
         if place is not None:
-            raise InputError(f"{what} folder {str(folder)!r}: {file.name} is a link to {place}, outside the folder: "
-                             "copy it there")
+            raise InputError(f"{what} folder {str(folder)!r}: {file.relative_to(folder)} is a link to {place}, outside the "
+                             "folder: copy it there")
 
 
 def _check_weights(folder: Path) -> None:

@@ -185,11 +185,13 @@ def test_a_path_that_climbs_to_nothing_is_refused_not_sought_on_the_hub(path):
         model_identity(ModelConfig(path=path))
 
 
-@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "config.json", "other.txt"])
+@pytest.mark.parametrize("name", ["chat_template.jinja", "tokenizer_config.json", "config.json", "other.txt",
+                                  "additional_chat_templates/tools.jinja"])
 def test_a_link_out_of_the_folder_is_refused(name, folder, tmp_path):
     (folder / name).unlink(missing_ok=True)
     (tmp_path / "private").write_text("my letters")
-    (folder / name).symlink_to("../private")
+    (folder / name).parent.mkdir(exist_ok=True)
+    (folder / name).symlink_to(tmp_path / "private")
     for refuse in (lambda: model_identity(ModelConfig(path=str(folder))), lambda: tokenizer_identity(ModelConfig(path=str(folder)))):
         with pytest.raises(InputError, match=f"{name} is a link to .*private, outside the folder") as caught:
             refuse()

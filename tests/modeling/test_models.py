@@ -232,12 +232,21 @@ def test_identities_follow_the_content_not_the_path(folder, tmp_path):
     assert identities(moved)[1] == tokenizer
 
 
-@pytest.mark.parametrize("changed", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja"])
+@pytest.mark.parametrize("changed", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja",
+                                     "additional_chat_templates/tools.jinja"])
 def test_the_tokenizer_s_identity_follows_each_of_its_files(folder, changed):
     _, before = identities(folder)
     path = folder / changed
+    path.parent.mkdir(exist_ok=True)
     path.write_text(path.read_text() + "\n" if path.exists() else "{{ messages }}")
     assert identities(folder)[1] != before
+
+
+def test_code_that_runs_is_part_of_the_models_identity(folder):
+    before, trusting = identities(folder)[0], identities(folder, trust_remote_code=True)[0]
+    (folder / "modeling_own.py").write_text("x = 1")
+    assert identities(folder)[0] == before
+    assert identities(folder, trust_remote_code=True)[0] != trusting
 
 
 def test_the_model_s_identity_follows_its_config(folder):
