@@ -3,7 +3,7 @@
 import shutil
 import tempfile
 import uuid
-from collections.abc import Container, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,13 +17,14 @@ from s2l_ray.errors import InputError
 from s2l_ray.execution.placement import on_node
 from s2l_ray.rows.listing import list_files
 from s2l_ray.storage import Storage
+from s2l_ray.training_config import ModelConfig
 
 _MIN_DISK_BYTES = _MIN_MEMORY_BYTES = 1 << 30
 _MOST_LOST = 5
 
 
 def check_nodes(
-    storage: Storage, paths: Sequence[str], known: Container[str] = frozenset()
+    storage: Storage, paths: Sequence[str], known: Iterable[str] = frozenset()
 ) -> dict[str, dict[str, Any]]:
     """Prove that every living node can do the work; return what each has (address, disk, memory), by its id.
 
@@ -41,13 +42,18 @@ def check_nodes(
         that results depend on, or less than 1 GiB left of memory, or of disk for temporary files.
     """
     for lost in range(_MOST_LOST):
-        nodes = [node["NodeID"] for node in ray.nodes() if node["Alive"] and node["NodeID"] not in known]
+        nodes = sorted(alive_nodes().difference(known))
         try:
             return _check(nodes, storage, paths)
         except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError) as error:
             if lost == _MOST_LOST - 1:
                 raise InputError(f"nodes are lost faster than they can be checked: {error}") from error
     raise AssertionError("the loop returns or raises")
+
+
+def alive_nodes() -> frozenset[str]:
+    """Return the ids of the nodes that are there."""
+    return frozenset(node["NodeID"] for node in ray.nodes() if node["Alive"])
 
 
 def _check(nodes: list[str], storage: Storage, paths: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -133,8 +139,14 @@ def describe_nodes(nodes: Sequence[dict[str, Any]]) -> str:
 
 def local_inputs(recipe: Recipe) -> list[str]:
     """Return the files and folders of this machine that a recipe reads, of data sets of many files the first."""
-    models = (recipe.proxy.model, recipe.target.model, recipe.embedding.model, recipe.probe.judge)
-    folders = [name for model in models if model is not None for name in (model.path, model.tokenizer) if name]
+    models = [recipe.proxy.model, recipe.target.model, recipe.embedding.model, recipe.probe.judge]
+    folders = local_folders([model for model in models if model is not None])
     data = [path for path in (recipe.data.path, *(task.path for task in recipe.evaluation.tasks)) if path]
     files = [list_files(path)[0] for path in data if "://" not in path]
-    return list(dict.fromkeys([*files, *(folder for folder in folders if Path(folder).is_dir())]))
+    return list(dict.fromkeys([*files, *folders]))
+
+
+def local_folders(models: Sequence[ModelConfig]) -> list[str]:
+    """Return the folders of this machine that models and their tokenizers are in."""
+    folders = [name for model in models for name in (model.path, model.tokenizer) if name]
+    return list(dict.fromkeys(folder for folder in folders if Path(folder).is_dir()))

@@ -52,11 +52,12 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
         )
         model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
         collator = Collator(pad_token_id(tokenizer))
+        leaving = _SaveBeforeLeaving(board)
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
             ProgressCallback(board.tell.remote, collator),
             _RememberWorkers(),
-            _SaveBeforeLeaving(board),
+            leaving,
             _ReportCheckpoint(),
         ]
         trainer = build_trainer(model, arguments, examples, collator, callbacks)
@@ -66,8 +67,9 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
         else:
             with resume.as_directory() as folder:
                 trainer.train(resume_from_checkpoint=folder)
-        if trainer.state.global_step < run.plan.total_steps:
+        if leaving.gave_way:
             return {"gave_way": True}
+        assert trainer.state.global_step == run.plan.total_steps, "nothing else ends a training early"
         finished = Path(scratch) / "finished"
         trainer.save_model(str(finished))  # collective under ZeRO-3; rank 0 writes
         if trainer.is_world_process_zero():
@@ -112,7 +114,7 @@ class _SaveBeforeLeaving(TrainerCallback):
     """
 
     def __init__(self, board: Any) -> None:
-        self._board = board
+        self._board, self.gave_way = board, False
         self._saved: frozenset[str] = frozenset()
         self._ask_at, self._asked = 1, time.monotonic()
         self._asked_step = 0
@@ -129,12 +131,13 @@ class _SaveBeforeLeaving(TrainerCallback):
         step_s = (now - self._asked) / (state.global_step - self._asked_step)
         self._asked, self._asked_step = now, state.global_step
         ask_at = state.global_step + max(1, int(_ASK_EVERY_S / max(step_s, 1e-3)))
-        own = (ask_at, ray.get(self._board.gives_way.remote())) if state.is_world_process_zero else None
-        self._ask_at, gives_way = broadcast_from_rank_zero(own)
-        if gives_way:
-            control.should_training_stop = True
-        if gives_way or leaving - self._saved:
+        worth_s = ray.get(self._board.gives_way.remote()) if state.is_world_process_zero else None
+        is_worth_it = worth_s is not None and step_s * (state.max_steps - state.global_step) > worth_s
+        self._ask_at, self.gave_way = broadcast_from_rank_zero((ask_at, is_worth_it))
+        if self.gave_way or leaving - self._saved:
             control.should_save = True
+        if self.gave_way:
+            control.should_training_stop = True
         self._saved |= leaving
 
 

@@ -1,11 +1,10 @@
 """One supervised fine-tuning with Ray Train: DDP for the proxy, DeepSpeed for the target, the same function."""
 
 import contextlib
-import itertools
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from typing import Any
 
@@ -13,23 +12,23 @@ import ray
 import ray.data
 import ray.train
 from ray.exceptions import RayActorError
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig, UserCallback
+from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2.api.exceptions import ControllerError, TrainingFailedError, WorkerGroupError
+from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
+from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
 from s2l_ray.artifacts import Artifact
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
+from s2l_ray.execution.board import SETTLED_S, Board, TellLoss, give_way, running_beside, show
 from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import ByNodeAddress
-from s2l_ray.execution.room import Waiting, asking_for, training_bundles, workers_in_range
+from s2l_ray.execution.room import training_bundles, workers_in_range
 from s2l_ray.modeling.schedule import TrainingRun
-from s2l_ray.progress import note, task
+from s2l_ray.progress import note
 from s2l_ray.training_config import TargetConfig
 
 _RESUME = "resume"
-_SAY_WAITING_S = 20.0
-_SETTLED_S = 60.0
 _START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
@@ -57,37 +56,54 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
 def _to_its_end(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig) -> dict[str, Any]:
     """Train, and go on from the newest checkpoint where workers were lost or more of them found room."""
     is_elastic = isinstance(resources.num_workers, tuple) and not isinstance(run.config, TargetConfig)
-    num_lost, num_workers = 0, resources.least_workers
-    for attempt in itertools.count():
-        if is_elastic:
-            num_workers = workers_in_range(run.name, resources, wait_for_most=attempt == 0)
+    num_workers = resources.least_workers
+    if is_elastic:
+        num_workers = workers_in_range(run.name, resources, wait_for_most=True)
+    num_lost, settled_s = 0, SETTLED_S
+    while True:
         try:
-            outcome = _fit(run, examples, resources, num_workers, is_elastic=is_elastic)
+            outcome = _fit(run, examples, resources, num_workers, settled_s if is_elastic else None)
         except (TrainingFailedError, RayActorError) as error:
-            # Train starts workers again itself, in the same number; not so its controller, whose process died here.
-            may_go_on = isinstance(error, RayActorError) or (is_elastic and not isinstance(error, ControllerError))
-            num_lost += 1
-            if not may_go_on or num_lost > resources.max_failures:
+            num_lost += not isinstance(error, PreemptionError)
+            if not _may_go_on(error, is_elastic=is_elastic) or num_lost > resources.max_failures:
                 raise RuntimeError(f"{run.name}: {_why(error)}. The newest checkpoint is kept: mend the cause and run "
                                    "again") from error
             note(f"{run.name}: {_why(error)}; going on from the newest checkpoint")
-            continue
-        if not outcome.get("gave_way"):
-            return outcome
-        note(f"{run.name}: there is room for more workers than {num_workers}; going on from a checkpoint with them")
-    raise AssertionError("counting does not end")
+        else:
+            if "gave_way" not in outcome:
+                return outcome
+            note(f"{run.name}: there is room for more workers than {num_workers}; going on from a checkpoint with them")
+        if is_elastic:
+            before, num_workers = num_workers, workers_in_range(run.name, resources, wait_for_most=False)
+            # Room that somebody else is quicker to take is not believed in as soon the next time.
+            settled_s = SETTLED_S if num_workers > before else 2 * settled_s
+
+
+def _may_go_on(error: Exception, *, is_elastic: bool) -> bool:
+    """Tell whether to start again here: Train starts workers again itself, in the same number, but no controller."""
+    if isinstance(error, RayActorError):  # of the controller: its process died
+        return True
+    cause = error.controller_failure if isinstance(error, ControllerError) else None
+    lost_at_start = isinstance(cause, (WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError))
+    return is_elastic and (cause is None or lost_at_start)
 
 
 def _fit(
-    run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig, num_workers: int, *, is_elastic: bool
+    run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig, num_workers: int,
+    settled_s: float | None,
 ) -> dict[str, Any]:
-    """Train with this many workers and return what rank 0 does; Ray Train restarts them where there may be no more."""
+    """Train with this many workers and return what rank 0 does.
+
+    Where `settled_s` is None, Ray Train restarts lost workers in this number; else it leaves that to us, and the
+    training gives way to a larger one when it has run for so long and there is room.
+    """
+    is_elastic = settled_s is not None
     environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker), "TOKENIZERS_PARALLELISM": "false"}
     if not resources.use_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
     # Train gives a group of workers 60 s to start, too short for a cloud node to boot.
     os.environ[_START_TIMEOUT] = str(resources.wait_timeout_s)
-    board = _Board.options(**on_this_node()).remote()  # type: ignore[attr-defined]
+    board = Board.options(**on_this_node()).remote()  # type: ignore[attr-defined]
     failures = FailureConfig(  # type: ignore[call-arg]
         max_failures=0 if is_elastic else resources.max_failures, controller_failure_limit=0,
         max_preemption_failures=0 if is_elastic else -1,
@@ -107,7 +123,7 @@ def _fit(
             storage_filesystem=run.storage.filesystem,
             failure_config=failures,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=[_TellLoss(board)],  # type: ignore[list-item]
+            callbacks=[TellLoss(board)],  # type: ignore[list-item]
             worker_runtime_env={"env_vars": environment},
         ),
         datasets={"train": examples},
@@ -116,9 +132,10 @@ def _fit(
     )
     with contextlib.ExitStack() as beside:
         beside.callback(ray.kill, board)
-        beside.enter_context(_beside(partial(_show, run, board, resources)))
-        if is_elastic and num_workers < resources.most_workers:
-            beside.enter_context(_beside(partial(_give_way_for_more, board, resources)))
+        beside.enter_context(running_beside(partial(show, board, run, resources)))
+        if settled_s is not None and num_workers < resources.most_workers:
+            num_missing = resources.most_workers - num_workers
+            beside.enter_context(running_beside(partial(give_way, board, run, resources, num_missing, settled_s)))
         beside.enter_context(_interruptible())
         outcome = trainer.fit().return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
@@ -168,40 +185,6 @@ def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
         return {"input_error": str(error)}
 
 
-@ray.remote
-class _Board:
-    """Where rank 0 leaves how far it is, for the driver to show, and reads whether it should give way.
-
-    The step is -1 until it has started.
-    """
-
-    def __init__(self) -> None:
-        self._step, self._facts = -1, {}  # type: ignore[var-annotated]
-        self._gives_way = False
-
-    def tell(self, step: int, facts: dict[str, float]) -> None:
-        self._step, self._facts = step, facts
-
-    def read(self) -> tuple[int, dict[str, float]]:
-        return self._step, self._facts
-
-    def give_way(self) -> None:
-        self._gives_way = True
-
-    def gives_way(self) -> bool:
-        return self._gives_way
-
-
-class _TellLoss(UserCallback):
-    """Tells the board, from Train's controller, that workers were lost and others are waited for."""
-
-    def __init__(self, board: Any) -> None:
-        self._board = board
-
-    def after_exception(self, run_context: Any, worker_exceptions: Any) -> None:
-        self._board.tell.remote(-1, {})
-
-
 @contextlib.contextmanager
 def _interruptible() -> Iterator[None]:
     """Let Ctrl-C end the block as KeyboardInterrupt: Train's own handler exits the process, and stays after `fit`."""
@@ -213,43 +196,3 @@ def _interruptible() -> Iterator[None]:
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _beside(work: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Run the work in a thread while the block runs; the event it is given is set when the block ends."""
-    ended = threading.Event()
-    thread = threading.Thread(target=work, args=(ended,), daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        ended.set()
-        thread.join()
-
-
-def _give_way_for_more(board: Any, resources: ResourcesConfig, ended: threading.Event) -> None:
-    """Ask the cluster for room for one more worker, and have the training give way to a larger one when it comes.
-
-    Not at once: a training that has just started does not start again, whatever comes and goes.
-    """
-    if ended.wait(_SETTLED_S):
-        return
-    with asking_for(training_bundles(resources)[:1]) as group:
-        while not group.wait(timeout_seconds=1):
-            if ended.is_set():
-                return
-    board.give_way.remote()
-
-
-def _show(run: TrainingRun, board: Any, resources: ResourcesConfig, ended: threading.Event) -> None:
-    """Show what stands on the board, and what is waited for where no worker has started."""
-    waiting = Waiting(run.name, training_bundles(resources), first_say_s=_SAY_WAITING_S)
-    with task(run.name, run.plan.total_steps, "steps") as progress:
-        while not ended.wait(0.5):
-            step, facts = ray.get(board.read.remote())
-            if step >= 0:
-                progress.update(step, facts)
-                waiting.begin()
-            else:
-                waiting.go_on()

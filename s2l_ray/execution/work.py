@@ -43,8 +43,8 @@ class _UnitRunner:
 
 
 _STUCK_S = 3600
-_STUCK = ("nothing was finished for too long: a unit takes longer than that (lower data.shard_rows), or its process "
-          "hangs. What is finished is kept")
+_STUCK = ("nothing was finished for over an hour: a unit takes longer than that (lower data.shard_rows), or its "
+          "process hangs. What is finished is kept")
 _LOOK_S = 5.0  # between looks at the nodes
 _kept: dict[str, _UnitRunner] = {}
 
@@ -139,7 +139,7 @@ def _unless_stuck(name: str, dataset: "ray.data.Dataset") -> Iterator[Mapping[st
     try:
         yield from dataset.iter_rows()
     except ExecutionTimeoutError as error:
-        raise InputError(f"{name}: {_STUCK} ({_STUCK_S // 60} minutes)") from error
+        raise InputError(f"{name}: {_STUCK}") from error
 
 
 def _dataset(
@@ -156,7 +156,8 @@ def _dataset(
     # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
     blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in units.items()]
     dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
-    dataset.context.execution_no_progress_timeout_s = _STUCK_S
+    # Where there is no node for a while, that is bounded by itself.
+    dataset.context.execution_no_progress_timeout_s = _STUCK_S + resources.wait_timeout_s
     taken: Bundle = {"CPU": 1, "GPU": 1} if on_gpu else {"CPU": 1}
     watch = _node_watch(keywords["name"], taken, resources.wait_timeout_s)
     dataset.context.custom_execution_callback_classes = [watch]

@@ -148,8 +148,8 @@ def _check_links(what: str, folder: Path) -> None:
     for file in sorted(path for path in (*folder.iterdir(), *folder.glob(_TEMPLATES)) if path.is_file()):
         place = link_out(folder, file)
         if place is not None:
-            raise InputError(f"{what} folder {str(folder)!r}: {file.relative_to(folder)} is a link to {place}, outside the "
-                             "folder: copy it there")
+            raise InputError(f"{what} folder {str(folder)!r}: {file.relative_to(folder)} is a link to {place}, outside "
+                             "the folder: copy it there")
 
 
 def _check_weights(folder: Path) -> None:
