@@ -103,8 +103,9 @@ def metric_of(recipe: Recipe) -> tuple[str, str]:
 def _tune(sweep: Sweep, left: set[str]) -> None:
     """Run the trials that are left."""
     recipe, storage = sweep.recipe, sweep.storage
-    points = _points(sweep.trials, left, in_turn=recipe.sweep.scheduler == "asha")
     room = trials_at_a_time(recipe.resources, recipe.sweep.max_concurrent_trials)
+    trials = sweep.trials if room == 1 else [_with_own_share(trial) for trial in sweep.trials]
+    points = _points(trials, left, in_turn=recipe.sweep.scheduler == "asha")
     narrator = Narrator(sweep.metric, sweep.mode, len(sweep.trials), len(sweep.reused), _why(room, recipe.resources),
                         sweep.write)
     # Ctrl-C reaches us as in any run; Tune would finish its round first. What is logged is said in tracking.
@@ -161,6 +162,21 @@ def trials_at_a_time(resources: ResourcesConfig, asked: int | None) -> int:
     needs = total(training_bundles(resources))
     fit = min(int(have.get(name, 0) // amount) for name, amount in needs.items())
     return max(1, min(fit, asked or fit))
+
+
+def own_share(resources: ResourcesConfig) -> ResourcesConfig:
+    """Return a trial's resources among others: its evaluation takes no more than its training has room for.
+
+    Otherwise one trial's evaluation would take what is left of all nodes, and others' training wait for it, in vain if
+    it takes longer than `wait_timeout_s`.
+    """
+    most = resources.least_workers * (1 if resources.use_gpu else resources.cpus_per_worker)
+    return resources.model_copy(update={"num_scoring_workers": min(resources.num_scoring_workers or most, most)})
+
+
+def _with_own_share(trial: Trial) -> Trial:
+    resources = own_share(trial.recipe.resources)
+    return dataclasses.replace(trial, recipe=trial.recipe.model_copy(update={"resources": resources}))
 
 
 def _why(room: int, resources: ResourcesConfig) -> str:

@@ -128,15 +128,19 @@ class Nodes:
                             "RAY_TRAIN_PREEMPTION_POLL_INTERVAL_S": "1"}
         self._processes = []
 
-    def add(self, num_cpus):
-        """Start a node (the first is the head) and return its process; wait until it is there."""
+    def add(self, num_cpus, mounts=""):
+        """Start a node (the first is the head) and return its process; wait until it is there.
+
+        With `mounts`, a line of shell, it has mounts of its own, which the line makes.
+        """
         joins = [f"--address={self.gcs}"] if self._processes else [
             "--head", f"--port={self.gcs.partition(':')[2]}", f"--temp-dir={self.folder}", "--dashboard-host=127.0.0.1",
             f"--dashboard-port={_free_port()}", f"--dashboard-agent-listen-port={_free_port()}"]
         environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
         before = self.alive() if self._processes else set()
         self._processes.append(subprocess.Popen(
-            [BIN / "ray", "start", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
+            [*(["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-"] if mounts else []),
+             BIN / "ray", "start", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
              "--object-store-memory=100000000", *joins],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
         deadline = time.monotonic() + 60

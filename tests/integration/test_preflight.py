@@ -1,5 +1,7 @@
 """What every node must be able to do, on nodes that cannot: .venv/bin/pytest tests/integration/test_preflight.py"""
 
+import os
+
 import pytest
 
 from s2l_ray.artifacts import package_versions
@@ -39,6 +41,28 @@ def test_a_full_disk_is_refused_with_what_is_left(ray_cluster, storage, monkeypa
     monkeypatch.setattr(preflight, "_MIN_DISK_BYTES", 1 << 60)
     with pytest.raises(InputError, match=r"GB of disk left in .*; at least 1152921504.6 GB are needed"):
         check_nodes(storage, [])
+
+
+def test_little_memory_is_refused_with_what_is_left(ray_cluster, storage, monkeypatch):
+    monkeypatch.setattr(preflight, "_MIN_MEMORY_BYTES", 1 << 60)
+    with pytest.raises(InputError, match=r"GB of memory left; at least 1152921504.6 GB are needed"):
+        check_nodes(storage, [])
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="gives a node mounts of its own: needs root")
+@pytest.mark.parametrize(("mount", "said"), [
+    ("mount -t tmpfs tmpfs {}", "does not see what another node wrote"),
+    ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "cannot write"),
+], ids=["a disk of its own", "read-only"])
+def test_a_storage_that_does_not_serve_all_nodes_is_refused_before_work(nodes, recipe_file, tmp_path, mount, said):
+    (tmp_path / "out").mkdir()
+    nodes.add(1)
+    nodes.add(1, mounts=mount.format(tmp_path / "out"))
+    run = nodes.run(recipe_file(**{"selection.controls": []}), "--dry-run")
+    _, err = run.communicate(timeout=120)
+    assert run.returncode == 2, err
+    assert "does not serve all 2 nodes: node" in err and said in err and "Traceback" not in err
+    assert list((tmp_path / "out").glob("*/*")) == [], "nothing was done, and what the check wrote is gone"
 
 
 def test_inputs_are_files_of_this_machine_alone(small_recipe, word_problems, tmp_path):

@@ -3,6 +3,7 @@
 import time
 
 import pytest
+from ray.core.generated.autoscaler_pb2 import AutoscalingState, FailedInstanceRequest, PendingInstanceRequest
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
@@ -32,6 +33,16 @@ def test_what_can_never_fit_is_refused_with_what_there_is(ray_cluster):
         check_can_fit([{"CPU": 1, "GPU": 1}])
     with pytest.raises(InputError, match="3 CPUs are needed, for 1 workers of 3 CPU each"):
         check_can_fit([{"CPU": 3}])
+
+
+def test_what_the_autoscaler_does_about_it_is_said(ray_cluster, monkeypatch):
+    doing = AutoscalingState(
+        pending_instance_requests=[PendingInstanceRequest(ray_node_type_name="gpu", count=2)],
+        failed_instance_requests=[FailedInstanceRequest(ray_node_type_name="gpu", reason="no spot capacity")],
+    )
+    monkeypatch.setattr(room, "_autoscaler", lambda: doing)
+    assert room._say_missing([{"CPU": 4, "GPU": 1}] * 2) == (
+        "8 CPUs (free 2) and 2 GPUs (free 0), the autoscaler is adding 2 nodes, it could not start some: no spot capacity")
 
 
 def test_room_that_is_there_is_not_waited_for(ray_cluster):

@@ -18,6 +18,7 @@ from transformers import AutoModelForCausalLM
 from s2l_ray.artifacts import Artifact
 from s2l_ray.cli import main
 from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution.attempts import UnitError
 from s2l_ray.stages.select import select_from_file
 from s2l_ray.stages.trajectories import run_trajectories
 from s2l_ray.tables import losses_matrix
@@ -124,6 +125,29 @@ def test_finished_shards_are_not_scored_again(scored):
     manifest = run_trajectories(partial, proxy, prepare, recipe.trajectory, ResourcesConfig())
     assert (manifest["num_shards_reused"], manifest["num_shards"]) == (4, len(names))
     assert shard_bytes(partial) == shard_bytes(done)
+
+
+@pytest.mark.slow
+def test_a_poisoned_shard_stops_the_stage_with_its_name_and_the_others_are_kept(scored):
+    recipe, line = scored
+    prepare, proxy, done = artifacts(line)
+    storage, shards = prepare.storage, prepare.storage.list_names(prepare.file("examples"))
+    path = prepare.file(f"examples/{shards[2]}")
+    sound, table = storage.read_bytes(path), storage.read_table(path)
+    # A token that the model does not have, in the shard's last example.
+    ids = [*table["input_ids"].to_pylist()[:-1], [10**6] * len(table["input_ids"][-1])]
+    place = table.column_names.index("input_ids")
+    other = Artifact(done.storage, "trajectories", {**done.identity, "copy": "poisoned"}, done.parents)
+    storage.write_table(path, table.set_column(place, "input_ids", pa.array(ids, table["input_ids"].type)))
+    try:
+        with pytest.raises(UnitError, match=f"trajectories: shard {shards[2]} .first example '{table['example_id'][0]}'. failed: "):
+            run_trajectories(other, proxy, prepare, recipe.trajectory, recipe.resources)
+    finally:
+        storage.write_bytes(path, sound)
+    assert storage.list_names(other.file("shards")) == [name for name in shards if name != shards[2]]
+    manifest = run_trajectories(other, proxy, prepare, recipe.trajectory, recipe.resources)
+    assert manifest["num_shards_reused"] == len(shards) - 1
+    assert shard_bytes(other) == shard_bytes(done)
 
 
 def test_a_shard_of_other_examples_is_an_error_and_never_a_hole(scored):

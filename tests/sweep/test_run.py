@@ -1,0 +1,24 @@
+"""What a trial may take of a cluster that others run on."""
+
+import pytest
+
+from s2l_ray.config import ResourcesConfig
+from s2l_ray.pipeline import plan_line
+from s2l_ray.sweep.run import own_share
+
+
+@pytest.mark.parametrize(("settings", "most"), [
+    ({"num_workers": 2, "cpus_per_worker": 3}, 6),  # evaluating takes a core each
+    ({"num_workers": 2, "cpus_per_worker": 3, "num_scoring_workers": 4}, 4),
+    ({"num_workers": (2, 8), "cpus_per_worker": 1}, 2),
+    ({"num_workers": 4, "cpus_per_worker": 8, "use_gpu": True}, 4),  # or a GPU each
+])
+def test_a_trials_evaluation_takes_no_more_than_its_training(settings, most):
+    assert own_share(ResourcesConfig(**settings)).num_scoring_workers == most
+
+
+def test_its_share_changes_no_artifact(small_recipe, word_problems, tmp_path):
+    recipe = small_recipe(word_problems, tmp_path)
+    shared = recipe.model_copy(update={"resources": own_share(recipe.resources)})
+    assert [step.artifact.fingerprint for step in plan_line(recipe).steps] == [
+        step.artifact.fingerprint for step in plan_line(shared).steps]
