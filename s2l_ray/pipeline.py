@@ -226,6 +226,7 @@ def run_steps(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> list[d
                     note("starting Ray ...")
                 cluster = stack.enter_context(ray_session(recipe.resources, storage, local_inputs(recipe)))
                 check_first(steps, cluster)
+                note(f"running on {cluster.describe()}")
                 connected = True
             if reused:
                 manifest = step.artifact.manifest()

@@ -48,7 +48,7 @@ def places_of_secrets(folder):
 
 
 def run_watched(arguments, environment):
-    """Run a command; returns (exit code, output, the command lines seen below it)."""
+    """Run a command; returns (exit code, output, the command lines seen below it, the process's id)."""
     process = subprocess.Popen([sys.executable, "-c", "from s2l_ray.cli import main; main()", *arguments],
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     seen = set()
@@ -57,27 +57,30 @@ def run_watched(arguments, environment):
         seen.update(command_lines_below(process.pid))
         time.sleep(0.5)
     output, _ = process.communicate(timeout=10)
-    return process.returncode, output, seen
+    return process.returncode, output, seen, process.pid
 
 
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes by way of /proc")
-@pytest.mark.parametrize("until", ["select", "broken"])
+@pytest.mark.parametrize("until", ["report", "broken"])
 def test_a_run_keeps_the_secrets_of_its_environment(until, small_recipe, word_problems, tmp_path):
-    recipe = small_recipe(word_problems, tmp_path / "out", **{"resources.num_workers": 1})
+    recipe = small_recipe(word_problems, tmp_path / "out", **{"resources.num_workers": 1, "selection.controls": []})
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     environment = {**os.environ, **PLANTED}
     environment.pop("RAY_ADDRESS", None)
-    more = ["--debug"] if until == "select" else ["--debug", "data.max_row_chars=1"]
-    code, output, seen = run_watched(["select", str(file), *more], environment)
-    assert code == (0 if until == "select" else 2), output
+    more = ["--debug"] if until == "report" else ["--debug", "data.max_row_chars=1"]
+    code, output, seen, pid = run_watched(["run", str(file), *more], environment)
+    assert code == (0 if until == "report" else 2), output
     assert any("raylet" in line for line in seen), "the run did start Ray"
     assert [name for name, value in PLANTED.items() if value in output] == []
     assert [line for line in seen for value in PLANTED.values() if value in line] == []
     assert places_of_secrets(tmp_path) == []
-    assert (tmp_path / "out" / "runs" / "small" / "run.json").is_file()
+    kept = tmp_path / "out" / "runs" / "small" / ("report.html" if until == "report" else "run.json")
+    assert kept.is_file()
+    session = max(Path("/tmp/ray").glob(f"session_*_{pid}"))  # their names begin with the time
+    assert any(session.glob("logs/*")) and places_of_secrets(session) == [], "nor in Ray's own logs"
 
 
 @pytest.mark.parametrize("command", ["run", "status", "selectors", "recipes", "bad recipe"])
