@@ -9,6 +9,7 @@ from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution import room
 from s2l_ray.execution.room import check_can_fit, stage_bundles, total, wait_for_room, workers_in_range
+from s2l_ray.pipeline import plan_line, run_line
 
 pytestmark = pytest.mark.integration
 ONE = {"CPU": 1}
@@ -68,3 +69,19 @@ def test_a_range_of_workers_leaves_what_others_hold(one_core_taken, monkeypatch)
     assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4)), wait_for_most=True) == 1
     with pytest.raises(InputError, match=r"waited .* for 2 CPUs"):
         workers_in_range("proxy", ResourcesConfig(num_workers=(2, 4), wait_timeout_s=2), wait_for_most=True)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("settings", [
+    {"num_workers": 1, "cpus_per_worker": 2, "num_scoring_workers": 8},  # all cores in one worker's hands
+    {"num_workers": [2, 4], "cpus_per_worker": 1},  # as many as there are, and more asked for all the while
+], ids=["one of two cores", "two or more"])
+def test_no_setting_waits_for_what_it_holds_itself(ray_cluster, small_recipe, word_problems, tmp_path, settings):
+    resources = {f"resources.{name}": value for name, value in settings.items()}
+    batches = {f"{part}.{name}": size for part in ("proxy", "target")
+               for name, size in (("global_batch_size", 24), ("micro_batch_size", 2))}
+    changes = {"data.limit": 100, "evaluation.tasks": [], "selection.controls": [], **batches, **resources}
+    line = plan_line(small_recipe(word_problems, tmp_path / "out", **changes))
+    run_line(line, "test")
+    assert all(step.artifact.is_finished for step in line.steps)
