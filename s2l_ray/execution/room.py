@@ -6,11 +6,12 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 
 import ray
-from ray._raylet import GcsClient  # type: ignore[attr-defined]
+from ray._raylet import ActorID, GcsClient, PlacementGroupID  # type: ignore[attr-defined]
 from ray.core.generated.autoscaler_pb2 import (  # type: ignore[attr-defined]
     AutoscalingState,
     GetClusterStatusReply,
 )
+from ray.core.generated.gcs_pb2 import PlacementGroupTableData  # type: ignore[attr-defined]
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from s2l_ray.config import ResourcesConfig
@@ -117,6 +118,16 @@ def _never(bundles: Sequence[Bundle]) -> bool:
             if state.autoscaler_state_version > first + _ROUNDS:
                 return False
     return False
+
+
+def free_abandoned() -> None:
+    """Give back the room that placement groups hold whose maker died; Ray itself does when their driver has ended."""
+    job = ray.get_runtime_context().job_id.binary()
+    for packed in ray._private.state.state._connect_and_get_accessor().get_placement_group_table():
+        group = PlacementGroupTableData.FromString(packed)
+        made_by_actor = not ActorID(group.creator_actor_id).is_nil()
+        if group.creator_job_id == job and made_by_actor and group.creator_actor_dead and not group.is_detached:
+            remove_placement_group(PlacementGroup(PlacementGroupID(group.placement_group_id)))
 
 
 def workers_in_range(name: str, resources: ResourcesConfig, *, wait_for_most: bool) -> int:

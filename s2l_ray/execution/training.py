@@ -23,7 +23,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.execution.board import SETTLED_S, Board, TellLoss, give_way, running_beside, show
 from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import ByNodeAddress
-from s2l_ray.execution.room import training_bundles, workers_in_range
+from s2l_ray.execution.room import free_abandoned, training_bundles, workers_in_range
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress import note
 from s2l_ray.training_config import TargetConfig
@@ -68,6 +68,7 @@ def _to_its_end(run: TrainingRun, examples: "ray.data.Dataset", resources: Resou
             if not _may_go_on(error, is_elastic=is_elastic) or num_lost > resources.max_failures:
                 raise RuntimeError(f"{run.name}: {_why(error)}. The newest checkpoint is kept: mend the cause and run "
                                    "again") from error
+            free_abandoned()
             note(f"{run.name}: {_why(error)}; going on from the newest checkpoint")
         else:
             if "gave_way" not in outcome:

@@ -11,13 +11,13 @@ import pytest
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 SCRIPT = Path(__file__).resolve().parents[2] / "jobs" / "benchmarks" / "chaos.py"
-RUNS = (0, 1, 2, 5, 6, 8, 9, 10, 17, 18)  # every fault, in the stages up to the selection
+RUNS = (4, 6, 28, 34, 36, 38, 41, 44, 51, 54)  # every fault, in the stages up to the selection
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts, fills and remounts small disks: needs root")
 @pytest.mark.timeout(1200)
 def test_every_attacked_run_ends_identical_or_in_a_clear_error_and_then_identical():
-    command = [sys.executable, str(SCRIPT), "--only", *map(str, RUNS), "--seed", "0"]
+    command = [sys.executable, str(SCRIPT), "--only", *map(str, RUNS), "--seed", "1"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         try:
             said, _ = process.communicate(timeout=1100)

@@ -78,14 +78,14 @@ def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_
 @pytest.mark.timeout(500)
 def test_the_proxy_takes_another_worker_when_a_node_comes(nodes, recipe_file, tmp_path):
     nodes.add(1)
-    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1600, "proxy.num_checkpoints": 0, "resources.num_workers": [1, 2]})
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1200, "proxy.num_checkpoints": 0, "resources.num_workers": [1, 2]})
     with running(nodes.run(recipe, patch=SOON)) as run:
         wait_for(lambda: num_points(tmp_path) >= 1, 120, "the training")
         nodes.add(1)
         _, err = ended(run)
     assert "proxy: train: there is room for more workers than 1; going on from a checkpoint with them" in err, err[-2000:]
     assert manifest(tmp_path)["num_workers_used"] == [1, 2]
-    assert manifest(tmp_path)["total_steps"] == 1600 and num_points(tmp_path) == 4  # with the untouched model
+    assert manifest(tmp_path)["total_steps"] == 1200 and num_points(tmp_path) == 4  # with the untouched model
 
 
 @pytest.mark.timeout(500)

@@ -75,7 +75,7 @@ def test_a_unit_that_hangs_ends_the_stage_in_time_and_leaves_its_core(ray_cluste
 
 
 ON_NODES_THAT_GO = """
-import sys, time, ray
+import time, ray
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.execution.work import run_units
 class Sleeper:
@@ -83,15 +83,15 @@ class Sleeper:
         time.sleep(seconds)
         return {}
 ray.init(log_to_driver=False)
-run_units("score", Sleeper, {}, [1.0] * 40, ResourcesConfig(wait_timeout_s=8), actors=sys.argv[1] == "actors")
+run_units("score", Sleeper, {}, [1.0] * 40, ResourcesConfig(wait_timeout_s=8), actors=True)
 """
 
 
-@pytest.mark.parametrize("where", ["actors", pytest.param("tasks", marks=pytest.mark.slow)])
-def test_where_the_last_node_for_the_work_is_lost_the_wait_is_said_and_ends(nodes, where):
+@pytest.mark.slow
+def test_where_the_last_node_for_the_work_is_lost_the_wait_is_said_and_ends(nodes):
     nodes.add(0)
     worker = nodes.add(1)
-    driver = subprocess.Popen([sys.executable, "-c", ON_NODES_THAT_GO, where], env=nodes.environment,
+    driver = subprocess.Popen([sys.executable, "-c", ON_NODES_THAT_GO], env=nodes.environment,
                               stderr=subprocess.PIPE, text=True)
     try:
         time.sleep(12)

@@ -49,6 +49,7 @@ def test_little_memory_is_refused_with_what_is_left(ray_cluster, storage, monkey
         check_nodes(storage, [])
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a node mounts of its own: needs root")
 @pytest.mark.parametrize(("mount", "said"), [
     ("mount -t tmpfs tmpfs {}", "does not see what another node wrote"),

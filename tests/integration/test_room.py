@@ -3,12 +3,22 @@
 import time
 
 import pytest
+import ray
 from ray.core.generated.autoscaler_pb2 import AutoscalingState, FailedInstanceRequest, PendingInstanceRequest
+from ray.util.placement_group import placement_group
 
 from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution import room
-from s2l_ray.execution.room import check_can_fit, stage_bundles, total, wait_for_room, workers_in_range
+from s2l_ray.execution.room import (
+    asking_for,
+    check_can_fit,
+    free_abandoned,
+    stage_bundles,
+    total,
+    wait_for_room,
+    workers_in_range,
+)
 from s2l_ray.pipeline import plan_line, run_line
 
 pytestmark = pytest.mark.integration
@@ -69,6 +79,33 @@ def test_a_range_of_workers_leaves_what_others_hold(one_core_taken, monkeypatch)
     assert workers_in_range("proxy", ResourcesConfig(num_workers=(1, 4)), wait_for_most=True) == 1
     with pytest.raises(InputError, match=r"waited .* for 2 CPUs"):
         workers_in_range("proxy", ResourcesConfig(num_workers=(2, 4), wait_timeout_s=2), wait_for_most=True)
+
+
+@ray.remote(num_cpus=0)
+class Maker:
+    """Makes a placement group and holds it."""
+
+    def make(self):
+        self.group = placement_group([ONE, ONE])
+        return self.group.wait(timeout_seconds=20)
+
+
+def test_room_whose_maker_died_is_given_back_and_no_other(ray_cluster):
+    living, dying = Maker.remote(), Maker.remote()
+    assert ray.get(dying.make.remote())
+    ray.kill(dying)
+    time.sleep(2)
+    with asking_for([ONE]) as group:
+        assert not group.wait(timeout_seconds=2), "Ray gives it back by now: free_abandoned can go"
+        free_abandoned()
+        assert group.wait(timeout_seconds=20)
+    assert ray.get(living.make.remote())
+    free_abandoned()
+    with asking_for([ONE]) as group:
+        assert not group.wait(timeout_seconds=2)
+    ray.kill(living)
+    time.sleep(1)
+    free_abandoned()
 
 
 @pytest.mark.slow

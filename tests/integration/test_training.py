@@ -44,12 +44,12 @@ def finetune(selected, num_workers=2, **changes):
     return AutoModelForCausalLM.from_pretrained(artifact.storage.path(artifact.file("model")), dtype=torch.float32)
 
 
-def training_workers():
-    """The processes of this session's training workers; asking Ray's state API would take longer than they live."""
+def processes_of(kind):
+    """This session's processes of Ray's name; asking its state API would take longer than they live."""
     found = []
     for process in psutil.Process().children(recursive=True):
         with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
-            if "ray::RayTrainWorker" in " ".join(process.cmdline()):
+            if f"ray::{kind}" in " ".join(process.cmdline()):
                 found.append(process)
     return found
 
@@ -82,7 +82,7 @@ def test_training_moves_the_weights(selected, stage_0):
 
 
 @pytest.mark.slow
-def test_a_worker_killed_in_mid_epoch_changes_neither_weights_nor_trajectories(selected):
+def test_what_is_killed_in_mid_epoch_changes_neither_weights_nor_trajectories(selected):
     recipe, line = selected
     prepare = line.step("prepare").artifact
     proxy = recipe.proxy.model_copy(update={"max_steps": 120, "num_checkpoints": 4})
@@ -91,19 +91,19 @@ def test_a_worker_killed_in_mid_epoch_changes_neither_weights_nor_trajectories(s
     assert all(step % steps_an_epoch for step in (24, 48, 72, 96)), "no checkpoint is at the end of an epoch"
     killed = []
 
-    def kill_one(folder):
+    def kill_one(kind, folder):
         deadline = time.monotonic() + 120
-        while time.monotonic() < deadline and not killed:
+        while time.monotonic() < deadline and kind not in killed:
             saved = [n for n in prepare.storage.list_names(folder) if n.startswith("checkpoint")]
-            workers = training_workers() if saved else []
-            if workers:
-                workers[0].kill()
-                killed.append(saved)
+            found = processes_of(kind) if saved else []
+            if found:
+                found[0].kill()
+                killed.append(kind)
             time.sleep(0.02)
 
-    def train(case, kill):
+    def train(case, kill=None):
         artifact = Artifact(prepare.storage, "proxy", {"case": case}, {"examples": prepare.fingerprint})
-        thread = threading.Thread(target=kill_one, args=(artifact.file("resume"),), daemon=True)
+        thread = threading.Thread(target=kill_one, args=(kill, artifact.file("resume")), daemon=True)
         if kill:
             thread.start()
         run_proxy(artifact, prepare, proxy, recipe.trajectory, recipe.seed, recipe.resources)
@@ -115,9 +115,11 @@ def test_a_worker_killed_in_mid_epoch_changes_neither_weights_nor_trajectories(s
         shards = prepare.storage.list_names(losses.file("shards"))
         return models, pa.concat_tables([prepare.storage.read_table(losses.file(f"shards/{name}")) for name in shards])
 
-    (calm, calm_losses), (interrupted, losses) = train("calm", kill=False), train("killed", kill=True)
-    assert killed, "no worker was killed: the training ended before its first checkpoint was seen"
-    for ours, theirs in zip(interrupted, calm, strict=True):
-        assert farthest(ours, theirs) < 1e-5
-    assert losses["example_id"] == calm_losses["example_id"]
-    np.testing.assert_allclose(losses_matrix(losses), losses_matrix(calm_losses), atol=1e-4)
+    calm, calm_losses = train("calm")
+    for kind in ("RayTrainWorker", "TrainController"):
+        interrupted, losses = train(f"killed {kind}", kill=kind)
+        assert kind in killed, "nothing was killed: the training ended before its first checkpoint was seen"
+        for ours, theirs in zip(interrupted, calm, strict=True):
+            assert farthest(ours, theirs) < 1e-5
+        assert losses["example_id"] == calm_losses["example_id"]
+        np.testing.assert_allclose(losses_matrix(losses), losses_matrix(calm_losses), atol=1e-4)
