@@ -23,7 +23,7 @@ Bundle = Mapping[str, float]
 
 _FIRST_SAY_S, _SAY_S = 3.0, 20.0
 _ASK_S, _ROUNDS = 20.0, 2  # of the autoscaler, after which it has seen a request
-_FREE_S = 10.0
+_FREE_S = 30.0
 _GROW_S = 180.0  # what a cloud node takes to start, and some
 
 

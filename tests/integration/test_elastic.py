@@ -92,7 +92,7 @@ def test_the_proxy_takes_another_worker_when_a_node_comes(nodes, recipe_file, tm
 def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file, tmp_path):
     nodes.add(1)
     nodes.add(1)
-    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 600, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1800, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
     before = nodes.alive()
 
     with running(nodes.run(recipe)) as run:
