@@ -7,11 +7,15 @@ RUN := $(VENV)/bin
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
+# uv takes a third of pip's time; where it cannot be had, pip does the same.
+UV := $(RUN)/python -m uv pip install --python $(RUN)/python --constraint constraints.txt
+PIP := $(RUN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	$(PIP) --quiet uv || echo 'uv cannot be installed: pip does it all'
+	if $(RUN)/python -m uv --version; then $(UV) torch && $(UV) --editable '.[dev]'; \
+	else $(PIP) torch && $(PIP) --editable '.[dev]'; fi
 	touch $@
 
 install: $(VENV)/installed  ## make .venv with everything in it
@@ -19,28 +23,32 @@ install: $(VENV)/installed  ## make .venv with everything in it
 quickstart: install  ## see the whole line at work: some minutes on 2 cores, nothing is downloaded
 	$(RUN)/s2l quickstart
 
-test: install  ## run the tests, real Ray included
-	$(RUN)/python -m pytest -q -m 'not slow'
+test: test-unit test-integration  ## run all tests, real Ray included: about half an hour on 2 cores
 
-test-slow: install  ## the tests that take minutes each: sweeps, interrupted runs
-	$(RUN)/python -m pytest -q -m 'slow and not long'
+test-unit: install  ## the tests that start no Ray: two minutes
+	$(RUN)/python -m pytest -q -n auto -m 'not integration and not slow'
 
-test-long: install  ## two hosts, as root: a quarter of an hour, not run by CI
+test-integration: install  ## the tests on real Ray, one after another: they share a cluster, and start others
+	$(RUN)/python -m pytest -q -m '(integration or slow) and not long'
+
+test-long: install  ## 60 runs under attack, and two hosts, as root: more than an hour, not run by CI
 	$(RUN)/python -m pytest -q -m long
+
+coverage: install  ## the tests, and which lines and branches of s2l_ray/ they run
+	$(RUN)/python -m pytest -q -m 'not long' --cov --cov-report=term:skip-covered
 
 lint: install  ## style and types
 	$(RUN)/ruff check .
 	$(RUN)/mypy
 
 # For the image (jobs/Dockerfile): Linux on x86_64 with Python 3.11. Two dependencies and this package are built there.
-LOCK := $(RUN)/uv pip compile --no-config --quiet --generate-hashes --python-version 3.11 \
+LOCK := $(RUN)/python -m uv pip compile --no-config --quiet --generate-hashes --python-version 3.11 \
     --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 lock: install  ## write jobs/*.lock anew, with hashes, from pyproject.toml and constraints.txt
-	$(RUN)/python -m pip install --quiet --disable-pip-version-check uv==0.13.9
 	$(LOCK) --output-file jobs/requirements.lock pyproject.toml
 	printf '%s\n' hatchling editables setuptools wheel | $(LOCK) --constraint jobs/requirements.lock --output-file jobs/build.lock -
 
 clean:  ## delete .venv and the default output folder
 	rm -rf $(VENV) out
 
-.PHONY: help install quickstart test test-slow test-long lint lock clean
+.PHONY: help install quickstart test test-unit test-integration test-long coverage lint lock clean

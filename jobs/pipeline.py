@@ -12,7 +12,7 @@ from pathlib import Path
 # `python jobs/pipeline.py` puts jobs/ first on the path; the package lies beside it in the working directory.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from s2l_ray.cli import main
+from s2l_ray.cli.main import main
 
 if __name__ == "__main__":
     sweep = sys.argv[1:2] == ["--sweep"]

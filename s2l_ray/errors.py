@@ -1,4 +1,4 @@
-"""The one error class of the project: what the user can mend."""
+"""The one error class of the project: what the user can fix."""
 
 
 class InputError(ValueError):

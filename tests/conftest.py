@@ -32,11 +32,14 @@ def ray_cluster():
     """A cluster of this test session's own, in its own short folder (socket paths have a length limit)."""
     import ray
 
+    from s2l_ray.execution.cluster import start_local
+    from s2l_ray.execution.warm_start import warm_workers
+
     folder = tempfile.mkdtemp(prefix="s2lt-", dir="/tmp")
-    ray.init(address="local", num_cpus=2, include_dashboard=True, dashboard_host="127.0.0.1", _temp_dir=folder,
-             object_store_memory=300_000_000, log_to_driver=False, logging_level="ERROR")
-    yield
-    ray.shutdown()
+    with warm_workers():
+        start_local(2, _temp_dir=folder, object_store_memory=300_000_000, log_to_driver=False, logging_level="ERROR")
+        yield
+        ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -95,6 +98,6 @@ def _small_recipe(data: Path, storage: Path | str, **changes):
         for section in sections:
             place = place.setdefault(section, {})
         place[name] = value
-    from s2l_ray.recipes import parse_recipe
+    from s2l_ray.recipe.loading import parse_recipe
 
     return parse_recipe(json.loads(json.dumps(tree)))

@@ -11,8 +11,8 @@ import ray
 from s2l_ray.errors import InputError
 from s2l_ray.execution.placement import on_this_node
 
-MOST_ATTEMPTS = 3
-MOST_FAILING = 8  # units; beyond that it is not the units that are bad
+MAX_ATTEMPTS = 3
+MAX_FAILING = 8  # units; beyond that it is not the units that are bad
 
 
 class UnitError(RuntimeError):
@@ -45,29 +45,29 @@ def attempt(count: Any, unit: int, worker: Any, work: Any) -> Mapping[str, Any]:
     Raises
     ------
     InputError
-        The user's to mend: another attempt would end the same.
+        The user's to fix: another attempt would end the same.
     """
     begun = ray.get(count.begin.remote(unit))
-    if begun > MOST_ATTEMPTS:
-        died = f"its process died {MOST_ATTEMPTS} times (out of memory, or a crash in a library)"
+    if begun > MAX_ATTEMPTS:
+        died = f"its process died {MAX_ATTEMPTS} times (out of memory, or a crash in a library)"
         return {"unit": unit, "error": died, "trace": ""}
     try:
         return {"unit": unit, **worker.run(work)}
     except InputError:
         raise
-    except Exception as error:  # said to the driver, which has the unit done again or stops with it
+    except Exception as error:  # reported to the driver, which has the unit done again or stops with it
         return {"unit": unit, "error": f"{type(error).__name__}: {error}", "trace": traceback.format_exc()}
 
 
-def say_failure(name: str, row: Mapping[str, Any], described: str, num_failed: int) -> str:
-    """Return what is said about a stage's failed units: the first one's name and reason."""
+def describe_failure(name: str, row: Mapping[str, Any], described: str, num_failed: int) -> str:
+    """Return the message about a stage's failed units: the first one's name and reason."""
     others = f" and {num_failed - 1} more" if num_failed > 1 else ""
     return f"{name}: {described}{others} failed: {row['error']}"
 
 
-def unit_error(said: str, row: Mapping[str, Any]) -> UnitError:
+def unit_error(message: str, row: Mapping[str, Any]) -> UnitError:
     """Return the error that ends a stage for its failed units."""
-    error = UnitError(f"{said}. What is finished is kept: mend the cause and run again")
+    error = UnitError(f"{message}. What is finished is kept: fix the cause and run again")
     if row["trace"]:
         error.add_note(row["trace"])
     return error

@@ -12,11 +12,16 @@ from typing import Any
 
 import ray
 
-from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
+from s2l_ray.execution.capacity import check_can_fit, needed_bundles, total, wait_for_capacity
 from s2l_ray.execution.preflight import check_nodes, describe_nodes
-from s2l_ray.execution.room import check_can_fit, stage_bundles, total, wait_for_room
-from s2l_ray.storage import Storage
+from s2l_ray.execution.warm_start import warm_workers
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.resources import ResourcesConfig, Workers
+from s2l_ray.storage.files import Storage
+
+_STARTS = 3
+_TOO_SLOW = ("timed out during startup", "it contains the error message from the dashboard")  # as Ray says it
 
 
 @dataclass
@@ -30,8 +35,8 @@ class Cluster:
     _nodes: dict[str, dict[str, Any]] = field(default_factory=dict)
     """What each node has that was checked, by its id."""
 
-    def check(self, stages: Sequence[str], *, ask: bool = True) -> None:
-        """Prove that the nodes that are there can do the work, and that there can be enough of them for these stages.
+    def check(self, kinds: Sequence[Workers], *, ask: bool = True) -> None:
+        """Prove that the nodes that are there can do the work, and that there can be enough of them for these workers.
 
         `ask` is whether an autoscaler may be asked whether there can be more.
 
@@ -41,20 +46,20 @@ class Cluster:
             A node cannot do the work (`check_nodes`), or there will never be room for a stage (`check_can_fit`).
         """
         self._nodes |= check_nodes(self.storage, self.paths, known=self._nodes)
-        needed = {str(bundles): bundles for stage in stages if (bundles := stage_bundles(stage, self.resources))}
+        needed = {str(bundles): bundles for workers in kinds if (bundles := needed_bundles(workers, self.resources))}
         # The most first: no node is started for a run that is refused.
         for bundles in sorted(needed.values(), key=lambda bundles: -sum(total(bundles).values())):
             check_can_fit(bundles, ask=ask)
 
-    def make_ready(self, label: str, stage: str) -> None:
+    def make_ready(self, label: str, workers: Workers) -> None:
         """Wait until there is room for a stage, and check the nodes that came since.
 
         Raises
         ------
         InputError
-            No room in time (`wait_for_room`), or a new node cannot do the work.
+            No room in time (`wait_for_capacity`), or a new node cannot do the work.
         """
-        wait_for_room(label, stage_bundles(stage, self.resources), self.resources.wait_timeout_s)
+        wait_for_capacity(label, needed_bundles(workers, self.resources), self.resources.wait_timeout_s)
         self.check([])
 
     def describe(self) -> str:
@@ -81,28 +86,38 @@ def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[st
     address = resources.ray_address or os.environ.get("RAY_ADDRESS")
     # Workers' prints would mix with ours; Ray keeps them in its session folder, and errors reach us as exceptions.
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
-    try:
-        if address:
-            ray.init(address=address, **options)
-        else:
-            _start_local(resources, options)
-    except ConnectionError as error:
-        raise InputError(f"no Ray cluster answers at {address!r}: {error}. Start one or unset it.") from error
-    if threading.current_thread() is threading.main_thread():
-        # Ray's own handler aborts the process; `ray job stop` should end as Ctrl-C does.
-        signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
+    with contextlib.ExitStack() as stack:
+        try:
+            if address:
+                ray.init(address=address, **options)
+            else:
+                stack.enter_context(warm_workers(use_gpu=resources.use_gpu))
+                # Enough logical CPUs for the training workers, however few cores there are. Ray's default of 30 % of
+                # memory for objects is more than a laptop wants to give; /dev/shm bounds it anyway.
+                cpus = max(os.cpu_count() or 1, resources.min_workers * resources.cpus_per_worker)
+                start_local(cpus, object_store_memory=1 << 30, **options)
+        except ConnectionError as error:
+            raise InputError(f"no Ray cluster answers at {address!r}: {error}. Start one or unset it.") from error
+        stack.callback(ray.shutdown)
+        if threading.current_thread() is threading.main_thread():
+            # Ray's own handler aborts the process; `ray job stop` should end as Ctrl-C does.
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
         yield cluster
-    finally:
-        ray.shutdown()
 
 
-def _start_local(resources: ResourcesConfig, options: dict[str, Any]) -> None:
-    """Start a cluster with enough logical CPUs for the training workers, however few cores there are."""
-    cpus = max(os.cpu_count() or 1, resources.least_workers * resources.cpus_per_worker)
-    # Ray's default of 30 % of memory for objects is more than a laptop wants to give; /dev/shm bounds it anyway.
-    ray.init(address="local", num_cpus=cpus, include_dashboard=True, dashboard_host="127.0.0.1",
-             object_store_memory=1 << 30, **options)
+def start_local(num_cpus: int, **options: Any) -> None:
+    """Start a cluster of this machine's own, with so many logical CPUs; `options` are those of `ray.init`.
+
+    Ray gives its processes 30 s to start, which a busy machine may not keep: it is tried again then.
+    """
+    for attempt in range(1, _STARTS + 1):
+        try:
+            ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+            break
+        except Exception as error:
+            if attempt == _STARTS or not any(words in str(error) for words in _TOO_SLOW):
+                raise
+            note(f"Ray did not start within its 30 s: this machine is busy; trying again ({attempt} of {_STARTS - 1})")
     token = Path.home() / ".ray" / "auth_token"
     if token.is_file():  # whoever reads it can run code here, and Ray writes it for everyone to read
         token.chmod(0o600)

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
-from s2l_ray.artifacts import Artifact
+from s2l_ray.storage.artifacts import Artifact
 
 _COLUMNS = ["example_id", "input_ids", "supervised"]
 

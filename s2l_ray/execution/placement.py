@@ -14,6 +14,6 @@ def on_node(node_id: str) -> dict[str, Any]:
 def on_this_node() -> dict[str, Any]:
     """Return the options of an actor that the driver relies on: it lives where the driver does, and is lost with it.
 
-    Where only its process dies, it begins anew, with what it knew forgotten.
+    Where only its process dies, it begins again, with what it knew forgotten.
     """
     return {**on_node(ray.get_runtime_context().get_node_id()), "max_restarts": -1, "max_task_retries": -1}

@@ -11,16 +11,16 @@ import psutil
 import ray
 from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 
-from s2l_ray.artifacts import package_versions
-from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
 from s2l_ray.execution.placement import on_node
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.listing import list_files
-from s2l_ray.storage import Storage
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.storage.artifacts import package_versions
+from s2l_ray.storage.files import Storage
 
 _MIN_DISK_BYTES = _MIN_MEMORY_BYTES = 1 << 30
-_MOST_LOST = 5
+_MAX_LOST = 5
 
 
 def check_nodes(
@@ -41,12 +41,12 @@ def check_nodes(
         A node cannot write the storage or read what another one wrote, lacks an input, has other versions of a package
         that results depend on, or less than 1 GiB left of memory, or of disk for temporary files.
     """
-    for lost in range(_MOST_LOST):
+    for lost in range(_MAX_LOST):
         nodes = sorted(alive_nodes().difference(known))
         try:
             return _check(nodes, storage, paths)
         except (NodeDiedError, TaskUnschedulableError, WorkerCrashedError) as error:
-            if lost == _MOST_LOST - 1:
+            if lost == _MAX_LOST - 1:
                 raise InputError(f"nodes are lost faster than they can be checked: {error}") from error
     raise AssertionError("the loop returns or raises")
 
@@ -139,8 +139,7 @@ def describe_nodes(nodes: Sequence[dict[str, Any]]) -> str:
 
 def local_inputs(recipe: Recipe) -> list[str]:
     """Return the files and folders of this machine that a recipe reads, of data sets of many files the first."""
-    models = [recipe.proxy.model, recipe.target.model, recipe.embedding.model, recipe.probe.judge]
-    folders = local_folders([model for model in models if model is not None])
+    folders = local_folders(list(recipe.models().values()))
     data = [path for path in (recipe.data.path, *(task.path for task in recipe.evaluation.tasks)) if path]
     files = [list_files(path)[0] for path in data if "://" not in path]
     return list(dict.fromkeys([*files, *folders]))

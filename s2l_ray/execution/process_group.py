@@ -7,6 +7,8 @@ import psutil
 import ray
 from ray.train.torch import TorchConfig
 
+from s2l_ray.execution.ray_internals import torch_backend
+
 _INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
@@ -23,14 +25,14 @@ class ByNodeAddress(TorchConfig):
         return _Backend
 
 
-class _Backend(TorchConfig().backend_cls):  # type: ignore[misc]
+class _Backend(torch_backend(TorchConfig())):  # type: ignore[misc]
     def on_start(self, worker_group, backend_config):
         worker_group.execute(name_interface)
         super().on_start(worker_group, backend_config)
 
 
 def name_interface() -> None:
-    """Tell gloo, in this process, the interface of the address that Ray knows this node by, unless it was told one."""
+    """Name to gloo, in this process, the interface of the address that Ray knows this node by, unless one is set."""
     own = ray.util.get_node_ip_address()
     for name, addresses in psutil.net_if_addrs().items():
         if any(address.address == own for address in addresses):

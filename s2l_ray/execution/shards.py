@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ResourcesConfig
-from s2l_ray.execution.work import run_units
+from s2l_ray.execution.work_units import run_units
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.storage.artifacts import Artifact
 
 FOLDER = "shards"
 
@@ -21,6 +21,12 @@ class ShardRun:
     rows: list[dict[str, Any]]
     """What the workers returned about the shards of this run."""
     num_examples: int
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """Return what every manifest says of such a pass."""
+        return {"rows": {"examples": self.num_examples}, "num_shards": len(self.shards),
+                "num_shards_reused": self.num_reused}
 
 
 def run_shards(
@@ -40,22 +46,21 @@ def run_shards(
     RuntimeError
         A file's rows are not exactly the examples of its shard, in order: a hole must never look like data.
     """
-    storage = artifact.storage
-    sizes = storage.list_sizes(examples.file("examples"))
+    sizes = examples.storage.list_sizes(examples.file("examples"))
     shards = sorted(sizes)
-    finished = set(storage.list_names(artifact.file(FOLDER)))
+    finished = set(artifact.list_names(FOLDER))
     # The largest first, so that the last worker is not long alone.
     todo = sorted((shard for shard in shards if shard not in finished), key=lambda shard: (-sizes[shard], shard))
 
     def describe(shard: str) -> str:
-        first = storage.read_table(examples.file(f"examples/{shard}"), ["example_id"])["example_id"][0]
+        first = examples.read_table(f"examples/{shard}", ["example_id"])["example_id"][0]
         return f"shard {shard} (first example {first.as_py()!r})"
 
     rows = run_units(name, worker, arguments, todo, resources, actors=True, gpu=True, describe=describe)
     total = 0
     for shard in shards:
-        made = storage.read_table(artifact.file(f"{FOLDER}/{shard}"), ["example_id"])
-        asked = storage.read_table(examples.file(f"examples/{shard}"), ["example_id"])
+        made = artifact.read_table(f"{FOLDER}/{shard}", ["example_id"])
+        asked = examples.read_table(f"examples/{shard}", ["example_id"])
         if not made["example_id"].equals(asked["example_id"]):
             raise RuntimeError(f"{artifact.stage} of {shard} are not those of its examples: delete {artifact.folder}")
         total += made.num_rows

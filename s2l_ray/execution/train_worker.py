@@ -29,19 +29,17 @@ from s2l_ray.modeling.training import (
     disable_deepspeed_compiler,
     training_arguments,
 )
-from s2l_ray.training_config import TargetConfig
 
 _WORKERS = "num_workers"
 _ASK_EVERY_S = 3.0
 
 
-def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
+def fine_tune(run: TrainingRun, progress: Any) -> dict[str, Any]:
     """Train on this worker's share of every step; rank 0 uploads points, checkpoints and the finished model."""
-    board.tell.remote(0, {})
+    progress.report.remote(0, {})
     keep_freed_memory()
     torch.set_num_threads(run.cpus_per_worker)
-    deepspeed = isinstance(run.config, TargetConfig)
-    if deepspeed and not run.use_gpu:
+    if run.config.zero and not run.use_gpu:
         disable_deepspeed_compiler()
     examples = _examples_of(ray.train.get_dataset_shard("train"))
     tokenizer = load_tokenizer(run.config.model)
@@ -52,10 +50,10 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
         )
         model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
         collator = Collator(pad_token_id(tokenizer))
-        leaving = _SaveBeforeLeaving(board)
+        leaving = _SaveBeforeLeaving(progress)
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
-            ProgressCallback(board.tell.remote, collator),
+            ProgressCallback(progress.report.remote, collator),
             _RememberWorkers(),
             leaving,
             _ReportCheckpoint(),
@@ -66,9 +64,9 @@ def fine_tune(run: TrainingRun, board: Any) -> dict[str, Any]:
             trainer.train()
         else:
             with resume.as_directory() as folder:
-                trainer.train(resume_from_checkpoint=folder)
-        if leaving.gave_way:
-            return {"gave_way": True}
+                trainer.resume(Path(folder))
+        if leaving.stops_for_resize:
+            return {"resize": True}
         assert trainer.state.global_step == run.plan.total_steps, "nothing else ends a training early"
         finished = Path(scratch) / "finished"
         trainer.save_model(str(finished))  # collective under ZeRO-3; rank 0 writes
@@ -108,13 +106,13 @@ class _RememberWorkers(TrainerCallback):
 
 
 class _SaveBeforeLeaving(TrainerCallback):
-    """Has a checkpoint written when a node is about to be taken away, or a larger training to take this one's place.
+    """Has a checkpoint written when a node is about to be taken away, or more workers are to go on from here.
 
     To ask is a barrier of all workers, so they agree on the step to ask at next: about every `_ASK_EVERY_S` seconds.
     """
 
-    def __init__(self, board: Any) -> None:
-        self._board, self.gave_way = board, False
+    def __init__(self, progress: Any) -> None:
+        self._progress, self.stops_for_resize = progress, False
         self._saved: frozenset[str] = frozenset()
         self._ask_at, self._asked = 1, time.monotonic()
         self._asked_step = 0
@@ -131,12 +129,12 @@ class _SaveBeforeLeaving(TrainerCallback):
         step_s = (now - self._asked) / (state.global_step - self._asked_step)
         self._asked, self._asked_step = now, state.global_step
         ask_at = state.global_step + max(1, int(_ASK_EVERY_S / max(step_s, 1e-3)))
-        worth_s = ray.get(self._board.gives_way.remote()) if state.is_world_process_zero else None
-        is_worth_it = worth_s is not None and step_s * (state.max_steps - state.global_step) > worth_s
-        self._ask_at, self.gave_way = broadcast_from_rank_zero((ask_at, is_worth_it))
-        if self.gave_way or leaving - self._saved:
+        min_left_s = ray.get(self._progress.resize_requested.remote()) if state.is_world_process_zero else None
+        is_worth_it = min_left_s is not None and step_s * (state.max_steps - state.global_step) > min_left_s
+        self._ask_at, self.stops_for_resize = broadcast_from_rank_zero((ask_at, is_worth_it))
+        if self.stops_for_resize or leaving - self._saved:
             control.should_save = True
-        if self.gave_way:
+        if self.stops_for_resize:
             control.should_training_stop = True
         self._saved |= leaving
 

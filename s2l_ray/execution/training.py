@@ -1,7 +1,6 @@
 """One supervised fine-tuning with Ray Train: DDP for the proxy, DeepSpeed for the target, the same function."""
 
 import contextlib
-import os
 import signal
 import threading
 from collections.abc import Iterator
@@ -12,24 +11,29 @@ import ray
 import ray.data
 import ray.train
 from ray.exceptions import RayActorError
-from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+from ray.train import CheckpointConfig, DataConfig, RunConfig, ScalingConfig
 from ray.train.torch import TorchTrainer
-from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 from ray.train.v2.api.exceptions import ControllerError, PreemptionError, TrainingFailedError, WorkerGroupError
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution.board import SETTLED_S, Board, TellLoss, give_way, running_beside, show
+from s2l_ray.execution.capacity import remove_abandoned_groups, training_bundles, workers_in_range
 from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import ByNodeAddress
-from s2l_ray.execution.room import free_abandoned, training_bundles, workers_in_range
+from s2l_ray.execution.ray_internals import failure_config, is_start_failure, set_worker_start_timeout
+from s2l_ray.execution.training_progress import (
+    SETTLED_S,
+    ReportLostWorkers,
+    TrainingProgress,
+    request_resize,
+    running_beside,
+    show,
+)
 from s2l_ray.modeling.schedule import TrainingRun
-from s2l_ray.progress import note
-from s2l_ray.training_config import TargetConfig
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.storage.artifacts import Artifact
 
 _RESUME = "resume"
-_START_TIMEOUT = "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"
 
 
 def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig) -> dict[str, Any]:
@@ -41,7 +45,7 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
     Raises
     ------
     InputError
-        A worker found something that the user has to mend, or there was no room in time.
+        A worker found something that the user has to fix, or there was no room in time.
     """
     # Materialised: a lazy read would need a free CPU while the training workers hold them all, and hang.
     outcome = _to_its_end(run, examples.materialize(), resources)
@@ -55,10 +59,10 @@ def train(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesCo
 
 def _to_its_end(run: TrainingRun, examples: "ray.data.Dataset", resources: ResourcesConfig) -> dict[str, Any]:
     """Train, and go on from the newest checkpoint where workers were lost or more of them found room."""
-    is_elastic = isinstance(resources.num_workers, tuple) and not isinstance(run.config, TargetConfig)
-    num_workers = resources.least_workers
+    is_elastic = isinstance(resources.num_workers, tuple) and run.config.zero is None
+    num_workers = resources.min_workers
     if is_elastic:
-        num_workers = workers_in_range(run.name, resources, wait_for_most=True)
+        num_workers = workers_in_range(run.name, resources, wait_for_max=True)
     num_lost, settled_s = 0, SETTLED_S
     while True:
         try:
@@ -66,16 +70,16 @@ def _to_its_end(run: TrainingRun, examples: "ray.data.Dataset", resources: Resou
         except (TrainingFailedError, RayActorError) as error:
             num_lost += not isinstance(error, PreemptionError)
             if not _may_go_on(error, is_elastic=is_elastic) or num_lost > resources.max_failures:
-                raise RuntimeError(f"{run.name}: {_why(error)}. The newest checkpoint is kept: mend the cause and run "
+                raise RuntimeError(f"{run.name}: {_why(error)}. The newest checkpoint is kept: fix the cause and run "
                                    "again") from error
-            free_abandoned()
+            remove_abandoned_groups()
             note(f"{run.name}: {_why(error)}; going on from the newest checkpoint")
         else:
-            if "gave_way" not in outcome:
+            if "resize" not in outcome:
                 return outcome
             note(f"{run.name}: there is room for more workers than {num_workers}; going on from a checkpoint with them")
         if is_elastic:
-            before, num_workers = num_workers, workers_in_range(run.name, resources, wait_for_most=False)
+            before, num_workers = num_workers, workers_in_range(run.name, resources, wait_for_max=False)
             # Room that somebody else is quicker to take is not believed in as soon the next time.
             settled_s = SETTLED_S if num_workers > before else 2 * settled_s
 
@@ -85,8 +89,7 @@ def _may_go_on(error: Exception, *, is_elastic: bool) -> bool:
     if isinstance(error, RayActorError):  # of the controller: its process died
         return True
     cause = error.controller_failure if isinstance(error, ControllerError) else None
-    lost_at_start = isinstance(cause, (WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError))
-    return is_elastic and (cause is None or lost_at_start)
+    return is_elastic and (cause is None or is_start_failure(cause))
 
 
 def _fit(
@@ -96,22 +99,18 @@ def _fit(
     """Train with this many workers and return what rank 0 does.
 
     Where `settled_s` is None, Ray Train restarts lost workers in this number; else it leaves that to us, and the
-    training gives way to a larger one when it has run for so long and there is room.
+    training stops for one with more workers when it has run for so long and there is capacity for them.
     """
     is_elastic = settled_s is not None
     environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker), "TOKENIZERS_PARALLELISM": "false"}
     if not resources.use_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
-    # Train gives a group of workers 60 s to start, too short for a cloud node to boot.
-    os.environ[_START_TIMEOUT] = str(resources.wait_timeout_s)
-    board = Board.options(**on_this_node()).remote()  # type: ignore[attr-defined]
-    failures = FailureConfig(  # type: ignore[call-arg]
-        max_failures=0 if is_elastic else resources.max_failures, controller_failure_limit=0,
-        max_preemption_failures=0 if is_elastic else -1,
-    )
+    set_worker_start_timeout(resources.wait_timeout_s)  # 60 s otherwise, too short for a cloud node to boot
+    progress = TrainingProgress.options(**on_this_node()).remote()  # type: ignore[attr-defined]
+    failures = failure_config(0 if is_elastic else resources.max_failures, 0 if is_elastic else -1)
     trainer = TorchTrainer(
         _train_fn_per_worker,  # type: ignore[arg-type]
-        train_loop_config={"run": run, "board": board},
+        train_loop_config={"run": run, "progress": progress},
         torch_config=ByNodeAddress(backend="nccl" if resources.use_gpu else "gloo"),
         scaling_config=ScalingConfig(
             num_workers=num_workers,
@@ -124,7 +123,7 @@ def _fit(
             storage_filesystem=run.storage.filesystem,
             failure_config=failures,
             checkpoint_config=CheckpointConfig(num_to_keep=1),
-            callbacks=[TellLoss(board)],  # type: ignore[list-item]
+            callbacks=[ReportLostWorkers(progress)],  # type: ignore[list-item]
             worker_runtime_env={"env_vars": environment},
         ),
         datasets={"train": examples},
@@ -132,11 +131,12 @@ def _fit(
         dataset_config=DataConfig(datasets_to_split=[]),
     )
     with contextlib.ExitStack() as beside:
-        beside.callback(ray.kill, board)
-        beside.enter_context(running_beside(partial(show, board, run, resources)))
-        if settled_s is not None and num_workers < resources.most_workers:
-            num_missing = resources.most_workers - num_workers
-            beside.enter_context(running_beside(partial(give_way, board, run, resources, num_missing, settled_s)))
+        beside.callback(ray.kill, progress)
+        beside.enter_context(running_beside(partial(show, progress, run, resources)))
+        if settled_s is not None and num_workers < resources.max_workers:
+            num_missing = resources.max_workers - num_workers
+            resize = partial(request_resize, progress, run, resources, num_missing, settled_s)
+            beside.enter_context(running_beside(resize))
         beside.enter_context(_interruptible())
         outcome = trainer.fit().return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
@@ -158,7 +158,7 @@ def check_resumable(artifact: Artifact, resources: ResourcesConfig) -> None:
     InputError
         Its checkpoints were written by another number of workers, which DeepSpeed cannot load.
     """
-    ours = f"{_RESUME}-{resources.least_workers}-workers"
+    ours = f"{_RESUME}-{resources.min_workers}-workers"
     storage = artifact.storage
     others = [name for name in storage.list_names(artifact.folder) if name.startswith(f"{_RESUME}-") and name != ours]
     for name in others:
@@ -166,14 +166,14 @@ def check_resumable(artifact: Artifact, resources: ResourcesConfig) -> None:
             num_workers = name.split("-")[1]
             raise InputError(
                 f"{artifact.folder} holds an unfinished training of {num_workers} workers, and resources.num_workers="
-                f"{resources.least_workers} cannot go on with DeepSpeed's checkpoints of it: set resources.num_workers="
-                f"{num_workers}, or delete {storage.uri_of(artifact.file(name))} to begin it anew"
+                f"{resources.min_workers} cannot go on with DeepSpeed's checkpoints of it: set resources.num_workers="
+                f"{num_workers}, or delete {storage.uri_of(artifact.file(name))} to begin it again"
             )
 
 
 def _resume_name(run: TrainingRun, resources: ResourcesConfig) -> str:
     """Return the folder of resume checkpoints: DeepSpeed's fit the number of workers that wrote them and no other."""
-    return f"{_RESUME}-{resources.least_workers}-workers" if isinstance(run.config, TargetConfig) else _RESUME
+    return f"{_RESUME}-{resources.min_workers}-workers" if run.config.zero else _RESUME
 
 
 def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
@@ -181,8 +181,8 @@ def _train_fn_per_worker(loop_config: dict[str, Any]) -> dict[str, Any]:
     from s2l_ray.execution.train_worker import fine_tune
 
     try:
-        return fine_tune(loop_config["run"], loop_config["board"])
-    except InputError as error:  # the user's to mend: raised here, Ray Train would start the workers again
+        return fine_tune(loop_config["run"], loop_config["progress"])
+    except InputError as error:  # the user's to fix: raised here, Ray Train would start the workers again
         return {"input_error": str(error)}
 
 

@@ -5,7 +5,7 @@ Shapes: N values, R bootstrap resamples, D statistics per value. Every function 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -65,30 +65,6 @@ def paired_difference(
     values_b_N = _finite_values("values_b_N", values_b_N)
     _require_same_length("values_a_N", len(values_a_N), "values_b_N", len(values_b_N))
     return mean_interval(values_a_N - values_b_N, rng, num_resamples)
-
-
-def mean_over_groups(
-    values_N: ArrayLike,
-    groups_N: Sequence[Any],
-    rng: np.random.Generator,
-    num_resamples: int = NUM_RESAMPLES,
-) -> Estimate:
-    """The macro average: the plain mean of the groups' means, each group with one vote whatever its size.
-
-    The bootstrap is stratified: each group is resampled within itself, at its own size, so the groups count
-    as fixed (these tasks), not as drawn from many. A group of one example adds no width. `n` counts examples.
-    Raises as `mean_interval`, and where the lengths differ.
-    """
-    values_N = _finite_values("values_N", values_N)
-    _require_same_length("values_N", len(values_N), "groups_N", len(groups_N))
-    code_of_group: dict[Any, int] = {}
-    codes_N = np.array([code_of_group.setdefault(group, len(code_of_group)) for group in groups_N])
-    means, total_R = [], np.zeros(num_resamples)
-    for code in range(len(code_of_group)):
-        members = values_N[codes_N == code]
-        means.append(float(np.mean(members)))
-        total_R += _resampled_sums(members[:, np.newaxis], rng, num_resamples)[:, 0] / len(members)
-    return percentile_estimate(float(np.mean(means)), total_R / len(means), len(values_N))
 
 
 def proportion_interval(num_successes: int, n: int) -> Estimate:

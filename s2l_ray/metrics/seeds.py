@@ -71,7 +71,7 @@ def difference_over_seeds(
     With two or more seeds in common only these count. With fewer the seeds are not paired: the spread of seeds is
     taken from the side that has several, and holds for the other too (full data is fine-tuned on once).
 
-    A bootstrap draws seeds and examples anew. Three seeds spread less than all seeds would, so their effects are drawn
+    A bootstrap draws seeds and examples again. Three seeds spread less than all seeds would, so their effects are drawn
     at their unbiased size, noise that both effects hold is counted once, and the interval is that of Student's t with
     Satterthwaite's degrees of freedom: with few seeds wide, as it must be.
 

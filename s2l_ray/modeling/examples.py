@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from s2l_ray.config import DataConfig
 from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample, conversation_key
-from s2l_ray.rows.formats import BadRow, Conversation, to_conversation
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.rows.conversation import BadRow, Conversation
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.rows.typed import read_unit_table
+from s2l_ray.rows.shape import to_conversation
+from s2l_ray.rows.typed import read_unit_table, typed_format
 from s2l_ray.rows.units import Unit
 
 PART = pa.schema(
@@ -51,12 +52,12 @@ class ExampleMaker:
     """Makes the rows of one unit into a table of `PART` columns, good and bad rows alike, in the unit's order."""
 
     def __init__(self, data: DataConfig, row_format: str, tokenizer: PreTrainedTokenizerBase,
-                 parquet_schema: pa.Schema | None) -> None:
-        self._data, self._format, self._schema = data, row_format, parquet_schema
+                 schema: pa.Schema | None) -> None:
+        self._data, self._format, self._schema = data, row_format, schema
         self._tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length)
 
     def make(self, unit: Unit, keep: np.ndarray | None) -> pa.Table:
-        """Return the unit's table; of a Parquet unit with the original columns as a struct `typed`."""
+        """Return the unit's table; of typed rows with the original columns as a struct `typed`."""
         raws = list(read_unit(unit, keep))
         outcomes = [self._candidate(raw, unit) for raw in raws]
         good = [outcome for outcome in outcomes if isinstance(outcome, _Candidate)]
@@ -66,7 +67,7 @@ class ExampleMaker:
             for raw, outcome in zip(raws, outcomes, strict=True)
         ]
         table = pa.Table.from_pylist(rows, schema=PART)
-        if unit.kind != "parquet" or self._schema is None:
+        if self._schema is None or typed_format(unit.format) is None:
             return table
         typed = read_unit_table(unit, self._schema)
         typed = typed if keep is None else typed.take(pa.array(keep))

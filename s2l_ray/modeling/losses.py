@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 
 from s2l_ray.modeling.batching import IGNORED, Batch, ExampleTable, plan_batches
 from s2l_ray.modeling.cross_entropy import Head, has_plain_head
-from s2l_ray.training_config import AskedPrecision
+from s2l_ray.recipe.model import AskedPrecision
 
 
 class LossScorer:
@@ -29,7 +29,7 @@ class LossScorer:
         Parameters
         ----------
         precision
-            fp32 or bf16; what auto means is decided before (`resolve_precision`), by whoever names the result.
+            fp32 or bf16; what auto means is decided before (`settle_precision`), by whoever names the result.
         """
         assert precision != "auto", precision
         self.model = model.eval()

@@ -10,11 +10,11 @@ from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from s2l_ray.artifacts import folder_digest
 from s2l_ray.errors import InputError
-from s2l_ray.hub import commit_of
-from s2l_ray.links import link_out
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.storage.artifacts import Artifact, folder_digest
+from s2l_ray.storage.hub import commit_of
+from s2l_ray.storage.links import link_out
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
 # What transformers raises for folders whose files are there but hold something else; it checks little by itself.
@@ -63,6 +63,18 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrained
             f"asks for, for example {missing[0]}"
         )
     return model
+
+
+def load_from(artifact: Artifact, folder: str = "model") -> PreTrainedModel:
+    """Return the model that an artifact holds in one of its folders, as `load_model` does."""
+    with artifact.local_folder(folder) as local:
+        return load_model(ModelConfig(path=str(local)), vocab_size=0, seed=0)
+
+
+def load_tokenizer_from(artifact: Artifact) -> PreTrainedTokenizerBase:
+    """Return the tokenizer beside an artifact's finished model."""
+    with artifact.local_folder("model") as local:
+        return load_tokenizer(ModelConfig(path=str(local)))
 
 
 def fresh_config(config: ModelConfig, vocab_size: int) -> Any:
@@ -128,7 +140,7 @@ def tokenizer_identity(config: ModelConfig) -> dict[str, Any]:
     """Return what decides the tokenizer's content."""
     revision = config.revision if config.tokenizer is None else None
     content = _content(config.tokenizer_path, revision, _TOKENIZER_FILES, "tokenizer")
-    return {"tokenizer": content, "eos_token": config.eos_token}
+    return {"tokenizer": content, **({} if config.eos_token is None else {"eos_token": config.eos_token})}
 
 
 def _content(path: str, revision: str | None, files: tuple[str, ...], what: str) -> str:

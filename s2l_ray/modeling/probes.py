@@ -7,10 +7,11 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from s2l_ray.config import DataConfig, ProbeConfig
 from s2l_ray.modeling.key_parts import mask_key_parts
 from s2l_ray.modeling.tokenization import Tokenization, TokenizedExample
-from s2l_ray.rows.formats import Conversation, Turn
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.scoring import ProbeConfig
+from s2l_ray.rows.conversation import Conversation, Turn
 
 _UNBOUNDED = 2**31
 

@@ -19,8 +19,13 @@ class StepSampler(Sampler[int]):
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Shuffle anew: the same epoch always gives the same order, after a restart too."""
+        """Shuffle again: the same epoch always gives the same order, after a restart too."""
         self._epoch = epoch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Number of optimizer steps that see every example once; the last may be smaller."""
+        return -(-len(self) // self._size)
 
     def __len__(self) -> int:
         return len(self._lengths_N)

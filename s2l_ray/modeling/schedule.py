@@ -4,8 +4,9 @@ import math
 from dataclasses import dataclass
 
 from s2l_ray.errors import InputError
-from s2l_ray.storage import Storage
-from s2l_ray.training_config import TrainingConfig, TrajectoryConfig
+from s2l_ray.recipe.scoring import TrajectoryConfig
+from s2l_ray.recipe.training import TrainingConfig
+from s2l_ray.storage.files import Storage
 
 
 @dataclass(frozen=True)

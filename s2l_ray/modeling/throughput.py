@@ -1,4 +1,4 @@
-"""How fast this machine multiplies, how many products a scoring needs, and which precision that speaks for."""
+"""How fast this machine multiplies, how many products a scoring needs, and whether bf16 is fast here."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -8,22 +8,20 @@ import torch
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from s2l_ray.training_config import AskedPrecision, Precision
+from s2l_ray.recipe.model import Precision
 
 _FAST_BF16 = ("amx_bf16", "avx512_bf16")
 _SHAPE = (1024, 512, 8192)  # rows, inner, columns: like a block of a head, weights larger than a core's cache
 _REPEATS = 5
 
 
-def resolve_precision(asked: AskedPrecision, *, use_gpu: bool) -> Precision:
-    """Return fp32 or bf16; auto is bf16 where the machine multiplies it faster: on GPUs, and CPUs made for it.
+def has_fast_bf16() -> bool:
+    """Tell whether this CPU is made to multiply in bf16.
 
     It asks what the CPU can do and measures nothing, so that a machine gives one answer whenever it is asked.
     """
-    if asked != "auto":
-        return asked
     capabilities = torch.cpu.get_capabilities()
-    return "bf16" if use_gpu or any(capabilities.get(name) for name in _FAST_BF16) else "fp32"
+    return any(bool(capabilities.get(name)) for name in _FAST_BF16)
 
 
 def matmul_rate(device: torch.device, precision: Precision) -> float:

@@ -7,8 +7,9 @@ import numpy as np
 from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from s2l_ray.config import PromptStyle
-from s2l_ray.rows.formats import BadRow, Conversation, Reason, Turn
+from s2l_ray.recipe.data import PromptStyle
+from s2l_ray.rows.conversation import BadRow, Conversation, Turn
+from s2l_ray.rows.reasons import Reason
 
 _ALPACA = "Below is an instruction that describes a task. Write a response that appropriately completes the request."
 _ALPACA_WITH_INPUT = (

@@ -15,9 +15,11 @@ from transformers.trainer_callback import PrinterCallback
 
 from s2l_ray.modeling.batching import IGNORED, ExampleTable, collate
 from s2l_ray.modeling.cross_entropy import SummedCrossEntropy, has_plain_head
+from s2l_ray.modeling.models import load_model
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import TrainingPlan, TrajectoryPoint
-from s2l_ray.training_config import TargetConfig, TrainingConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.training import TrainingConfig, Zero
 
 
 class Collator:
@@ -56,8 +58,8 @@ class PointCallback(TrainerCallback):
 class ProgressCallback(TrainerCallback):
     """Tells how far training is, at most every `interval_s` seconds, from the first process."""
 
-    def __init__(self, tell: Callable[[int, dict[str, float]], None], collator: Collator, interval_s: float = 1.0):
-        self._tell, self._collator, self._interval_s = tell, collator, interval_s
+    def __init__(self, report: Callable[[int, dict[str, float]], None], collator: Collator, interval_s: float = 1.0):
+        self._report, self._collator, self._interval_s = report, collator, interval_s
         self._facts: dict[str, float] = {}
         self._last = self._start = time.monotonic()
 
@@ -76,7 +78,21 @@ class ProgressCallback(TrainerCallback):
             self._last = now
             seconds = max(now - self._start, 1e-9)
             self._facts["tokens/s"] = self._collator.num_tokens * args.world_size / seconds
-            self._tell(state.global_step, dict(self._facts))
+            self._report(state.global_step, dict(self._facts))
+
+
+class _EpochCallback(TrainerCallback):
+    """Tells the sampler which epoch begins, counted in steps.
+
+    The Trainer's own notice gets lost where a training of several processes goes on in the middle of an epoch: it
+    passes through two wrappings of the sampler, and there are three. The rest of that epoch had the first one's order.
+    """
+
+    def __init__(self, sampler: StepSampler) -> None:
+        self._sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self._sampler.set_epoch(state.global_step // self._sampler.steps_per_epoch)
 
 
 def training_arguments(
@@ -86,7 +102,7 @@ def training_arguments(
 
     A step has the same examples for any number of workers: the fewer there are, the more micro-batches each takes.
     """
-    assert config.precision != "auto", "what auto means is decided before (resolve_precision)"
+    assert config.precision != "auto", "what auto means is decided before (settle_precision)"
     saves = config.num_checkpoints
     return TrainingArguments(
         output_dir=str(output_dir),
@@ -113,20 +129,20 @@ def training_arguments(
         report_to="none",
         disable_tqdm=True,
         log_level="error",
-        deepspeed=deepspeed_config(config) if isinstance(config, TargetConfig) else None,
+        deepspeed=deepspeed_config(config.zero) if config.zero else None,
     )
 
 
-def deepspeed_config(config: TargetConfig) -> dict[str, Any]:
+def deepspeed_config(zero: Zero) -> dict[str, Any]:
     """Return DeepSpeed's config; `auto` values are filled in by the Trainer from its arguments."""
-    zero: dict[str, Any] = {"stage": config.zero_stage}
-    if config.zero_stage == 3:
+    settings: dict[str, Any] = {"stage": zero.stage}
+    if zero.stage == 3:
         # Without it DeepSpeed writes no weights that from_pretrained could load.
-        zero["stage3_gather_16bit_weights_on_model_save"] = True
-    if config.offload_optimizer:
-        zero["offload_optimizer"] = {"device": "cpu"}
+        settings["stage3_gather_16bit_weights_on_model_save"] = True
+    if zero.offload_optimizer:
+        settings["offload_optimizer"] = {"device": "cpu"}
     return {
-        "zero_optimization": zero,
+        "zero_optimization": settings,
         "zero_force_ds_cpu_optimizer": False,
         "train_micro_batch_size_per_gpu": "auto",
         "gradient_accumulation_steps": "auto",
@@ -141,7 +157,7 @@ def disable_deepspeed_compiler() -> None:
     The compilation takes up to a minute on each node and needs g++ and ninja; gloo needs neither. DeepSpeed has
     no public switch for it. Call it before DeepSpeed is initialised, on machines without a GPU.
     """
-    import deepspeed
+    import deepspeed  # heavy
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
@@ -160,8 +176,11 @@ class SupervisedTrainer(Trainer):
     _targets: torch.Tensor
 
     def __init__(self, *, global_batch_size: int, **arguments: Any) -> None:
+        examples = arguments["train_dataset"]
+        assert isinstance(examples, ExampleTable)
+        self._sampler = StepSampler(examples.lengths_N, global_batch_size, arguments["args"].seed)
         super().__init__(**arguments, compute_loss_func=self._mean_token_loss)
-        self._global_batch_size = global_batch_size
+        self.add_callback(_EpochCallback(self._sampler))
         head = arguments["model"].get_output_embeddings()
         self._is_fused = not is_deepspeed_zero3_enabled() and _has_plain_head(arguments["model"])
         if self._is_fused:
@@ -169,10 +188,19 @@ class SupervisedTrainer(Trainer):
         else:
             head.register_forward_pre_hook(lambda _, inputs: (inputs[0][self._positions],))
 
+    def resume(self, checkpoint: Path) -> None:
+        """Train on from a checkpoint to the end that an uninterrupted training comes to."""
+        if not self.is_deepspeed_enabled:
+            # The Trainer loads what it finds under today's names and passes over the rest: some families' weights are
+            # saved under their published names (GPT-NeoX's head as embed_out), and would stay those of the start.
+            saved = load_model(ModelConfig(path=str(checkpoint)), vocab_size=0, seed=0)
+            assert self.model is not None
+            self.model.load_state_dict(saved.state_dict())
+        self.train(resume_from_checkpoint=str(checkpoint))
+
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
-        examples = self.train_dataset if train_dataset is None else train_dataset
-        assert isinstance(examples, ExampleTable)
-        return StepSampler(examples.lengths_N, self._global_batch_size, self.args.seed)
+        assert train_dataset is None or train_dataset is self.train_dataset
+        return self._sampler
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
         targets_BT = inputs["labels"][:, 1:]
@@ -210,7 +238,7 @@ def build_trainer(
     examples: ExampleTable,
     collator: Collator,
     callbacks: Sequence[TrainerCallback],
-) -> Trainer:
+) -> SupervisedTrainer:
     """Return a Trainer over the examples; its shuffling follows the seed, not the number of workers."""
     model.config.use_cache = False
     micro_batches = arguments.gradient_accumulation_steps * arguments.world_size

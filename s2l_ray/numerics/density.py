@@ -8,7 +8,7 @@ from threadpoolctl import threadpool_limits
 
 from s2l_ray.numerics.distances import squared_distances
 from s2l_ray.numerics.hashing import mixed
-from s2l_ray.parts import in_order
+from s2l_ray.tables.chunked_table import in_order
 
 EXACT_ROWS = 20_000
 """Pools up to this size are summed pair by pair."""

@@ -9,7 +9,7 @@ from threadpoolctl import threadpool_limits
 
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.kmeans import cluster_rows
-from s2l_ray.parts import in_order
+from s2l_ray.tables.chunked_table import in_order
 
 EXACT_ROWS = 20_000
 """Pools up to this size are compared pair by pair."""

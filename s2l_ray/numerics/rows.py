@@ -5,7 +5,7 @@ from typing import Protocol, TypeVar
 
 import numpy as np
 
-from s2l_ray.parts import in_order
+from s2l_ray.tables.chunked_table import in_order
 
 _BLOCK_ROWS = 2**18
 

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
 from s2l_ray.quickstart import ASSETS
 from s2l_ray.quickstart.problems import write_files
-from s2l_ray.recipes import load_recipe
-from s2l_ray.storage import resolve_local
+from s2l_ray.recipe.loading import load_recipe
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.storage.files import resolve_local
 
 NUM_POOL, NUM_HELD_OUT = 12_000, 480
 MADE_HERE = "made-by-s2l-quickstart"

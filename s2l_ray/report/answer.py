@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from s2l_ray.report.arms import Point
+from s2l_ray.report.arms import Point, facts_of
 from s2l_ray.report.figures import Section, Table, counted, cut, from_what, interval, number, percent, probability, sign
 from s2l_ray.report.scores import Gap, Score, Scores
 from s2l_ray.report.study import Metric, Study
@@ -46,8 +46,8 @@ def _against_full(study: Study, scores: Scores) -> list[str]:
     metric, name = scores.metric, _title(study)
     assert metric is not None
     own = [gap for gap in scores.against_full if gap.ours.selector == study.selector]
-    if not any(score.point.selector == "full" for score in scores.scores):
-        why = ("the arm on full data has no result" if any(point.selector == "full" for point in study.points) else
+    if not any(score.point.control == "whole pool" for score in scores.scores):
+        why = ("the arm on full data has no result" if any(point.control == "whole pool" for point in study.points) else
                "no arm is trained on all of the pool (selection.controls=[random,full] adds it)")
         return [f"Whether {name} reaches full data is not known: {why}."]
     if not own:
@@ -164,7 +164,8 @@ def _tables(study: Study, scores: Scores) -> list[Table]:
 
 
 def _title(study: Study) -> str:
-    return "S2L" if study.selector == "s2l" else study.selector
+    facts = facts_of(study.selector)
+    return (facts.title if facts else "") or study.selector
 
 
 def _score(scores: Scores, point: Point) -> Score:

@@ -5,12 +5,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from s2l_ray.config import Recipe
-from s2l_ray.selectors import SELECTORS
-from s2l_ray.storage import Storage
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.results.record import Record
+from s2l_ray.selectors.selector import Control, Selector
+from s2l_ray.stages.table import STAGES
+from s2l_ray.storage.artifacts import MANIFEST
+from s2l_ray.storage.files import Storage
 
-STAGES = ("select", "finetune", "evaluate")
-CONTROLS = ("random", "stratified_random", "length_matched_random", "full")
+_OWN = [stage.name for stage in STAGES if stage.is_per_arm]
 _SEEDS = ("seed", "selection.seed", "target.seed")
 _NOT_SETTINGS = (*_SEEDS, "selection.selector", "selection.budget", "selection.controls", "selection.scores")
 _SHORT = {"selection.num_clusters": "K"}
@@ -42,7 +45,7 @@ class Arm:
 
     def fingerprint(self, stage: str) -> str | None:
         """Return the fingerprint of its select, finetune or evaluate step, if its line goes that far."""
-        found = [step for step in self.steps if step["stage"] == stage and step["label"] != "evaluate base"]
+        found = [step for step in self.steps if step["stage"] == stage and step.get("arm") is not None]
         return found[-1]["fingerprint"] if found else None
 
 
@@ -60,54 +63,69 @@ class Point:
     arms: tuple[Arm, ...]
 
     @property
+    def control(self) -> Control | None:
+        """Return what its selector stands for where others are judged against it."""
+        facts = facts_of(self.selector)
+        return facts.control if facts else None
+
+    @property
     def finished(self) -> tuple[Arm, ...]:
         """Return the arms that have a result."""
         return tuple(arm for arm in self.arms if arm.state == "finished")
 
 
-def arms_of_run(storage: Storage, record: Mapping[str, Any]) -> list[Arm]:
-    """Return the arms of a run's record: the selection asked for and its controls."""
-    recipe = Recipe.model_validate(record["recipe"])
-    names = [recipe.selection.selector, *recipe.selection.controls]
-    seed = recipe.seed if recipe.selection.seed is None else recipe.selection.seed
-    upper = [step for step in record["steps"] if step["stage"] not in STAGES]
-    arms = []
-    for name in names:
-        own = [step for step in record["steps"] if step["label"] in {f"{stage} {name}" for stage in STAGES}]
-        if not own:
-            continue
-        last = own[-1]
-        is_finished = storage.exists(f"{last['stage']}/{last['fingerprint']}/manifest.json")
-        arms.append(Arm(
-            storage, record["name"], name, name, None if name == "full" else recipe.selection.budget, seed,
-            name in CONTROLS, "finished" if is_finished else "waiting", settings=_settings(recipe, name, {}),
-            steps=(*upper, *own),
-        ))
-    return arms
+def facts_of(selector: str) -> Selector | None:
+    """Return a selector by its name in a record; None for one that is not installed here."""
+    return SELECTORS.find(selector) if selector in SELECTORS.names else None
 
 
-def arms_of_sweep(storage: Storage, record: Mapping[str, Any]) -> list[Arm]:
-    """Return the arms of a sweep's record: its trials."""
-    recipe = Recipe.model_validate(record["recipe"])
-    return [
-        Arm(
-            storage, record["name"], trial["trial"], trial["selector"],
-            None if trial["selector"] == "full" else trial["budget"], trial["seed"],
-            bool(trial["is_control"]) or trial["selector"] in CONTROLS, trial["state"], trial.get("error"),
-            bool(trial.get("reused")), _settings(recipe, trial["selector"], trial["overrides"]),
-            tuple(trial["steps"]),
-        )
-        for trial in record["trials"]
-    ]
+def _is_control(selector: str) -> bool:
+    facts = facts_of(selector)
+    return facts is not None and facts.control is not None
+
+
+def _budget(selector: str, budget: int | float | None) -> int | float | None:
+    facts = facts_of(selector)
+    return None if facts is not None and not facts.takes_budget else budget
+
+
+def arms_of(record: Record) -> list[Arm]:
+    """Return the arms of a record: a sweep's trials, or a run's selection and its controls."""
+    recipe = Recipe.model_validate(record.content["recipe"])
+    if record.is_sweep:
+        return [_arm_of_trial(record, recipe, trial) for trial in record.content["trials"]]
+    return [arm for name in recipe.arms if (arm := _arm_of_run(record, recipe, name)) is not None]
+
+
+def _arm_of_run(record: Record, recipe: Recipe, name: str) -> Arm | None:
+    own = [step for step in record.steps if step.get("arm") == name]
+    if not own:
+        return None
+    upper = [step for step in record.steps if step["stage"] not in _OWN]
+    last = f"{own[-1]['stage']}/{own[-1]['fingerprint']}/{MANIFEST}"
+    return Arm(
+        record.storage, record.name, name, name, _budget(name, recipe.selection.budget), recipe.selection_seed,
+        _is_control(name), "finished" if record.storage.exists(last) else "waiting",
+        settings=_settings(recipe, name, {}), steps=(*upper, *own),
+    )
+
+
+def _arm_of_trial(record: Record, recipe: Recipe, trial: Mapping[str, Any]) -> Arm:
+    selector = trial["selector"]
+    return Arm(
+        record.storage, record.name, trial["trial"], selector, _budget(selector, trial["budget"]), trial["seed"],
+        bool(trial["is_control"]) or _is_control(selector), trial["state"], trial.get("error"),
+        bool(trial.get("reused")), _settings(recipe, selector, trial["overrides"]), tuple(trial["steps"]),
+    )
 
 
 def _settings(recipe: Recipe, selector: str, overrides: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the recipe says, flat, without paths and without the other selectors' parameters."""
-    identity = recipe.identity()
+    identity = recipe.identity(with_defaults=True)
     del identity["evaluation"], identity["sweep"]  # measured on other tasks too, it is the same arm
     flat = {**_flat(identity), **_flat(overrides)}
-    parameters = SELECTORS[selector].parameters if selector in SELECTORS else frozenset()
-    own = {f"selection.{name}" for name in (*parameters, "per")}
+    facts = facts_of(selector)
+    own = {f"selection.{name}" for name in (*(facts.parameters if facts else ()), "per")}
     return {
         key: value for key, value in flat.items()
         if key not in _NOT_SETTINGS and (not key.startswith("selection.") or key in own)
@@ -162,7 +180,7 @@ def _varying(arms: Sequence[Arm]) -> list[str]:
 
 
 def _same(one: Arm, other: Arm) -> bool:
-    return all(one.fingerprint(stage) == other.fingerprint(stage) for stage in STAGES)
+    return all(one.fingerprint(stage) == other.fingerprint(stage) for stage in _OWN)
 
 
 def _label(selector: str, settings: Mapping[str, Any]) -> str:

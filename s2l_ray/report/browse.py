@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
+from s2l_ray.report.arms import facts_of
 from s2l_ray.report.figures import Section, cut
 from s2l_ray.report.members import Members
 from s2l_ray.report.pool import PoolSample
-from s2l_ray.selectors import SELECTORS
 
 MOST_ROWS = 2000
 TEXT_LENGTH = 300
@@ -90,9 +90,9 @@ def _reason(
 
 def _how(selector: str, *, chosen: bool) -> str:
     """Say in general how a selector without scores or clusters decides."""
-    if "random" in selector:
+    known = facts_of(selector)
+    if known is not None and known.control in ("chance", "matched chance"):
         return "drawn at random" if chosen else "not drawn at random"
-    known = SELECTORS.get(selector)
     ranks = known is not None and known.is_nested
     if chosen:
         return f"chosen by {selector}"

@@ -56,7 +56,7 @@ def write_report(runs: Sequence[str], storage: str, output: Path | None = None) 
             raise InputError(f"--output {output} cannot be written: {error}") from error
         return str(output.absolute())
     first, names = study.records[0], "+".join(record.name for record in study.records)
-    file = f"runs/{first.name}/{'report.html' if len(study.records) == 1 else f'report-{names}.html'}"
+    file = f"{first.folder}/{'report.html' if len(study.records) == 1 else f'report-{names}.html'}"
     first.storage.write_bytes(file, content)
     return first.storage.uri_of(file)
 
@@ -110,7 +110,7 @@ def _random_beside(study: Study, arm: Arm) -> Arm | None:
     manifest = study.manifest_of(arm, "select")
     assert manifest is not None
     fitting = [
-        other for other in study.arms if other.selector == "random" and other.storage == arm.storage
+        other for other in study.arms if study.point_of(other).control == "chance" and other.storage == arm.storage
         and (found := study.manifest_of(other, "select")) is not None
         and found["parents"]["examples"] == manifest["parents"]["examples"]
     ]

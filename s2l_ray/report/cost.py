@@ -3,12 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-from s2l_ray.progress import clock
+from s2l_ray.progress.wording import clock
 from s2l_ray.report.arms import Arm, trained_alike
 from s2l_ray.report.figures import Section, Table
-from s2l_ray.report.study import Record, Study
-
-_SELECTING = ("proxy", "trajectories", "embed", "probe", "select")
+from s2l_ray.report.study import Study
+from s2l_ray.results.record import Record
+from s2l_ray.stages.table import stage_of
 
 
 def cost_section(study: Study) -> Section:
@@ -25,7 +25,7 @@ def selecting_seconds(study: Study, arm: Arm) -> float:
         one = pending.pop()
         manifest = None if one in seen else study.find(arm.storage, one)
         seen.add(one)
-        if manifest is not None and manifest["stage"] in _SELECTING:
+        if manifest is not None and stage_of(manifest["stage"]).is_selecting:
             total += manifest["wall_s"]
             pending += manifest["parents"].values()
     return total
@@ -44,10 +44,10 @@ def gpu_seconds(manifest: Mapping[str, Any], recipe: Mapping[str, Any]) -> float
     were is known from their summed seconds, which only the trajectories and probes record.
     """
     resources = manifest.get("resources", recipe["resources"])
-    stage = manifest["stage"]
-    if not resources["use_gpu"] or stage in ("prepare", "select"):
+    workers = stage_of(manifest["stage"]).workers
+    if not resources["use_gpu"] or workers in ("none", "cpu"):
         return 0.0
-    if stage in ("proxy", "finetune"):
+    if workers == "training":
         return float(manifest["wall_s"] * max(manifest["num_workers_used"]))
     return float(manifest["model_s"]) if "model_s" in manifest else None
 
@@ -58,27 +58,19 @@ def _steps_table(study: Study, record: Record) -> Table:
     for step in record.steps:
         manifest = study.manifest(record.storage, step["stage"], step["fingerprint"])
         if manifest is None:
-            rows.append((_label(record, step), step["stage"], "-", "-", "not finished"))
+            rows.append((step["label"], step["stage"], "-", "-", "not finished"))
             continue
         is_reused = manifest["started"] < record.content["started"]
         held = gpu_seconds(manifest, recipe)
         seconds, gpus = seconds + manifest["wall_s"], gpus + (held or 0)
         reused_s += manifest["wall_s"] if is_reused else 0
-        rows.append((_label(record, step), step["stage"], f"{manifest['wall_s']:,.1f}",
+        rows.append((step["label"], step["stage"], f"{manifest['wall_s']:,.1f}",
                      "not recorded" if held is None else f"{held:,.1f}", "reused" if is_reused else "made here"))
     rows.append(("all", "", f"{seconds:,.1f}", f"{gpus:,.1f}", f"{reused_s:,.1f} s reused"))
     return Table(
         f"{'Sweep' if record.is_sweep else 'Run'} {record.name}: seconds of each step when it was first made",
         ("step", "stage", "seconds", "GPU-seconds", "in this run"), tuple(rows), frozenset({0, 1, 4}),
     )
-
-
-def _label(record: Record, step: Mapping[str, str]) -> str:
-    """Return a step's name; in a sweep with the first trial that it is of, since names recur."""
-    for trial in record.content.get("trials", []):
-        if step["stage"] in ("select", "finetune", "evaluate") and step in trial["steps"]:
-            return f"{step['label']} ({trial['trial']})"
-    return step["label"]
 
 
 def _balance(study: Study) -> list[str]:
@@ -90,7 +82,7 @@ def _balance(study: Study) -> list[str]:
     first = (f"Selecting {study.rows(primary):,} rows with {name} cost {clock(select_s)} "
              f"({select_s:,.1f} s: all that the selection needs beyond tokenising).")
     ours = training_seconds(study, primary)
-    full = next((arm for point in study.points if point.selector == "full"
+    full = next((arm for point in study.points if point.control == "whole pool"
                  and trained_alike(point, study.point_of(primary)) for arm in point.finished), None)
     theirs = None if full is None else training_seconds(study, full)
     if ours is None or full is None or theirs is None:

@@ -17,7 +17,7 @@ def curve_section(study: Study, scores: Scores) -> Section:
         return Section(("No budget curve: no arm has a finished evaluation.",))
     metric = scores.metric
     better = "lower" if metric.lower_is_better else "higher"
-    num_budgets = len({score.point.budget for score in scores.scores if score.point.selector != "full"})
+    num_budgets = len({score.point.budget for score in scores.scores if score.point.control != "whole pool"})
     title = f"{metric.title[0].upper()}{metric.title[1:]}"
     sentences = [f"{title}; {better} is better. Bars are 95 % intervals over "
                  "held-out examples and seeds; below are the mean seconds of selecting and fine-tuning."]
@@ -36,7 +36,7 @@ def curve_section(study: Study, scores: Scores) -> Section:
 
 def _traces(study: Study, scores: Scores) -> list[dict[str, Any]]:
     traces: list[dict[str, Any]] = []
-    labels = list(dict.fromkeys(s.point.label for s in scores.scores if s.point.selector != "full"))
+    labels = list(dict.fromkeys(s.point.label for s in scores.scores if s.point.control != "whole pool"))
     for order, label in enumerate(labels):
         own = sorted((s for s in scores.scores if s.point.label == label), key=lambda s: s.share)
         shares = [100 * score.share for score in own]
@@ -62,7 +62,7 @@ def _full_band(scores: Scores) -> list[dict[str, Any]]:
     """Return full data's interval over the whole width, and its mean as a line."""
     ends = _range(scores)
     traces: list[dict[str, Any]] = []
-    for score in (s for s in scores.scores if s.point.selector == "full"):
+    for score in (s for s in scores.scores if s.point.control == "whole pool"):
         low, high, mean = score.estimate.low, score.estimate.high, score.estimate.value
         traces += [
             {"type": "scatter", "mode": "lines", "x": [*ends, *ends[::-1]], "y": [low, low, high, high],
@@ -75,7 +75,7 @@ def _full_band(scores: Scores) -> list[dict[str, Any]]:
 
 
 def _range(scores: Scores) -> list[float]:
-    shares = [100 * s.share for s in scores.scores if s.point.selector != "full"] or [100.0]
+    shares = [100 * s.share for s in scores.scores if s.point.control != "whole pool"] or [100.0]
     return [0.0, 1.15 * max(shares)]
 
 

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 from s2l_ray.report.figures import Section, Table, counted, cut, percent
 from s2l_ray.report.study import Study
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.storage import Storage
+from s2l_ray.storage.files import Storage
 
 _EXAMPLES_EACH = 3
 _MEANING = {

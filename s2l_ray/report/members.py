@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from s2l_ray.numerics.kmeans import nearest_centroids
 from s2l_ray.report.pool import PoolSample
-from s2l_ray.selectors.s2l import clustered_points, prepare_trajectories
+from s2l_ray.selectors.methods.s2l import clustered_points, prepare_trajectories
 
 _NONE = -1
 

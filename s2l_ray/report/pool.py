@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 from s2l_ray.errors import InputError
 from s2l_ray.report.arms import Arm
 from s2l_ray.report.study import Study
-from s2l_ray.storage import Storage
-from s2l_ray.tables import losses_matrix
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables.schemas import losses_matrix
 
 MOST_ROWS = 200_000
 _BLOCK_ROWS = 2**18

@@ -9,7 +9,7 @@ import pyarrow.compute as pc
 
 from s2l_ray.metrics.seeds import SeedEstimate, difference_over_seeds, holm, mean_over_seeds
 from s2l_ray.report.arms import Arm, Point, trained_alike
-from s2l_ray.report.study import PAIRED_METRICS, Metric, Study
+from s2l_ray.report.study import Metric, Study
 
 _SIGNIFICANT = 0.05
 
@@ -95,10 +95,11 @@ def read_scores(study: Study) -> Scores:
     }
     scored = [point for point in study.points if by_point[id(point)]]
     scores = tuple(_score(study, point, by_point[id(point)]) for point in scored)
-    randoms = _gaps([p for p in scored if not p.is_control], [p for p in scored if p.selector == "random"], by_point,
-                    study.metric, same_budget=True)
-    fulls = _gaps([p for p in scored if p.selector != "full"], [p for p in scored if p.selector == "full"], by_point,
-                  study.metric, same_budget=False)
+    full = [point for point in scored if point.control == "whole pool"]
+    random = [point for point in scored if point.control == "chance"]
+    randoms = _gaps([point for point in scored if not point.is_control], random, by_point, study.metric,
+                    same_budget=True)
+    fulls = _gaps([point for point in scored if point not in full], full, by_point, study.metric, same_budget=False)
     return Scores(study.metric, scores, tuple(_adjusted(randoms)), tuple(fulls), _base(study),
                   largest - len(common))
 
@@ -107,8 +108,6 @@ def _predictions(study: Study, arm: Arm, metric: Metric) -> pa.Table | None:
     """Return example_id and metric of the task's rows, or None for an arm without a result."""
     fingerprint = arm.fingerprint("evaluate")
     if arm.state != "finished" or fingerprint is None or study.manifest_of(arm, "evaluate") is None:
-        return None
-    if metric.name not in PAIRED_METRICS:
         return None
     table = arm.storage.read_table(f"evaluate/{fingerprint}/predictions.parquet", ["task", "example_id", metric.name])
     rows = table.filter(pc.equal(table["task"], metric.task))
@@ -167,7 +166,7 @@ def _base(study: Study) -> float | None:
     assert study.metric is not None
     for record in study.records:
         for step in record.steps:
-            if step["label"] == "evaluate base":
+            if step["stage"] == "evaluate" and step.get("arm") is None:
                 manifest = study.manifest(record.storage, "evaluate", step["fingerprint"])
                 found = (manifest or {}).get("metrics", {}).get(study.metric.task, {}).get(study.metric.name)
                 if found is not None:

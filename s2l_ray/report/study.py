@@ -4,15 +4,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from s2l_ray.artifacts import MANIFEST, check_name
 from s2l_ray.errors import InputError
-from s2l_ray.report.arms import Arm, Point, arms_of_run, arms_of_sweep, points_of
-from s2l_ray.status import split_run
-from s2l_ray.storage import Storage
-
-PAIRED_METRICS = ("exact_match", "rouge_l", "loss")
-"""Metrics that the predictions hold for every example; bleu is of the corpus alone."""
-LOWER_IS_BETTER = ("loss",)
+from s2l_ray.recipe.registry import METRICS
+from s2l_ray.report.arms import Arm, Point, arms_of, points_of
+from s2l_ray.results.record import Record, find_record
+from s2l_ray.storage.artifacts import MANIFEST, read_manifest
+from s2l_ray.storage.files import Storage
 
 
 @dataclass(frozen=True)
@@ -27,31 +24,6 @@ class Metric:
     def title(self) -> str:
         """Return its name for people."""
         return f"{self.name.replace('_', ' ')} on {self.task}"
-
-
-@dataclass(frozen=True)
-class Record:
-    """One run's or sweep's own account of what it consists of."""
-
-    storage: Storage
-    content: Mapping[str, Any]
-
-    @property
-    def name(self) -> str:
-        """Return the run's name."""
-        return str(self.content["name"])
-
-    @property
-    def is_sweep(self) -> bool:
-        """Tell whether it is a sweep's."""
-        return "trials" in self.content
-
-    @property
-    def steps(self) -> list[Mapping[str, str]]:
-        """Return all steps, each once."""
-        listed = [*self.content.get("shared", []), *self.content.get("steps", [])]
-        listed += [step for trial in self.content.get("trials", []) for step in trial["steps"]]
-        return list({(step["stage"], step["fingerprint"]): step for step in listed}.values())
 
 
 @dataclass(frozen=True)
@@ -80,9 +52,8 @@ class Study:
             return None
         key = (storage.uri, stage, fingerprint)
         if key not in self._manifests:
-            check_name(stage, fingerprint)
-            file = f"{stage}/{fingerprint}/{MANIFEST}"
-            self._manifests[key] = storage.read_json(file) if storage.exists(file) else None
+            is_there = storage.exists(f"{stage}/{fingerprint}/{MANIFEST}")
+            self._manifests[key] = read_manifest(storage, stage, fingerprint) if is_there else None
         return self._manifests[key]
 
     def manifest_of(self, arm: Arm, stage: str) -> dict[str, Any] | None:
@@ -133,25 +104,14 @@ def read_study(runs: Sequence[str], storage: str) -> Study:
     Raises
     ------
     InputError
-        There is no such run, or two of them are about different pools.
+        There is no such run, its record or a manifest is damaged, or two of them are about different pools.
     """
-    records = [_read_record(*split_run(run, storage)) for run in dict.fromkeys(runs)]
+    records = [find_record(run, storage) for run in dict.fromkeys(runs)]
     _refuse_other_pools(records)
-    arms = [arm for record in records for arm in
-            (arms_of_sweep if record.is_sweep else arms_of_run)(record.storage, record.content)]
+    arms = [arm for record in records for arm in arms_of(record)]
     metric = next((found for record in records if (found := _metric(record.content)) is not None), None)
     points = points_of(arms)
     return Study(tuple(records), tuple(arm for point in points for arm in point.arms), tuple(points), metric)
-
-
-def _read_record(storage: Storage, name: str) -> Record:
-    """Return a run's or a sweep's record; where both bear the name, that of the later one."""
-    files = [file for file in ("sweep.json", "run.json") if storage.exists(f"runs/{name}/{file}")]
-    if not files:
-        known = ", ".join(storage.list_names("runs")) or "none"
-        raise InputError(f"storage {storage.uri!r} has no run or sweep {name!r}; runs there: {known}")
-    found = [storage.read_json(f"runs/{name}/{file}") for file in files]
-    return Record(storage, max(found, key=lambda content: content["started"]))
 
 
 def _refuse_other_pools(records: Sequence[Record]) -> None:
@@ -178,6 +138,6 @@ def _metric(record: Mapping[str, Any]) -> Metric | None:
         return Metric(task, name, record["mode"] == "min")
     for task in record["recipe"]["evaluation"]["tasks"]:
         for name in task["metrics"]:
-            if name in PAIRED_METRICS:
-                return Metric(task["name"], name, name in LOWER_IS_BETTER)
+            if name in METRICS.names and METRICS.find(name).is_per_example:
+                return Metric(task["name"], name, METRICS.find(name).better == "lower")
     return None

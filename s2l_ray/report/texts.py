@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from s2l_ray.report.figures import cut
 from s2l_ray.report.pool import PoolSample
-from s2l_ray.rows.formats import BadRow, to_conversation
+from s2l_ray.rows.conversation import BadRow
+from s2l_ray.rows.shape import to_conversation
 
 
 def read_texts(
@@ -42,8 +43,9 @@ def read_texts(
 
 def _conversation(raw: str, prepared: Mapping[str, Any]) -> tuple[str, str]:
     """Return what is asked and what is answered last; with several turns each one's role before it."""
+    columns = prepared["identity"].get("columns", {})
     try:
-        turns = to_conversation(json.loads(raw), prepared["format"], prepared["identity"]["columns"]).turns
+        turns = to_conversation(json.loads(raw), prepared["format"], columns).turns
     except (BadRow, ValueError):
         return raw, ""  # its text was read with other settings once: shown as it came
     before = [f"{turn.content}\n{turn.context}".strip() for turn in turns[:-1]]

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2l_ray.config import DataConfig
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.reasons import Reason
 
 NARROW = ["file", "row", "reason", "detail", "key", "user_id"]

@@ -4,8 +4,8 @@ import tempfile
 from pathlib import Path
 
 from s2l_ray.errors import InputError
-from s2l_ray.hub import commit_of
-from s2l_ray.storage import Storage
+from s2l_ray.storage.files import Storage
+from s2l_ray.storage.hub import commit_of
 
 
 def fetch_split(storage: Storage, name: str, split: str, revision: str | None) -> str:
@@ -24,7 +24,7 @@ def fetch_split(storage: Storage, name: str, split: str, revision: str | None) -
 
 
 def _download(storage: Storage, file: str, name: str, split: str, commit: str) -> None:
-    from datasets import load_dataset
+    from datasets import load_dataset  # heavy
     from datasets.exceptions import DatasetNotFoundError
 
     try:

@@ -14,25 +14,32 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 
 from s2l_ray.errors import InputError
-from s2l_ray.links import link_out
-from s2l_ray.storage import resolve
+from s2l_ray.recipe.registry import FORMATS
+from s2l_ray.storage.files import resolve
+from s2l_ray.storage.links import link_out
 
-Kind = Literal["jsonl", "json", "parquet"]
 Compression = Literal["gzip", "zstd", "bz2"]
 
-_KINDS: dict[str, Kind] = {".jsonl": "jsonl", ".ndjson": "jsonl", ".json": "json", ".parquet": "parquet"}
 _COMPRESSIONS: dict[str, Compression] = {".gz": "gzip", ".zst": "zstd", ".bz2": "bz2"}
-KNOWN_ENDINGS = ".jsonl, .ndjson, .json (each also with .gz, .zst or .bz2) and .parquet"
 
 
-def kind_by_ending(path: str) -> tuple[Kind, Compression | None] | None:
-    """Return what the file's ending says, whatever its case, or None for an ending that is not known."""
+def known_endings() -> str:
+    """Return the endings of data files, in words."""
+    packed, plain = (
+        ", ".join(ending for form in FORMATS for ending in form.endings if form.is_compressible is compressible)
+        for compressible in (True, False)
+    )
+    return f"{packed} (each also with {', '.join(_COMPRESSIONS)}) and {plain}"
+
+
+def format_by_ending(path: str) -> tuple[str, Compression | None] | None:
+    """Return the file format and compression that an ending says, whatever its case; None for one that is not known."""
     stem, ending = os.path.splitext(path.rpartition("/")[2].lower())
     compression = _COMPRESSIONS.get(ending)
     if compression:
         ending = os.path.splitext(stem)[1]
-    kind = _KINDS.get(ending)
-    return None if kind is None or (kind == "parquet" and compression) else (kind, compression)
+    found = next((form for form in FORMATS if ending in form.endings), None)
+    return None if found is None or (compression and not found.is_compressible) else (found.name, compression)
 
 
 def list_files(path: str) -> list[str]:
@@ -64,7 +71,7 @@ def list_files(path: str) -> list[str]:
         raise InputError(f"{path}: cannot be listed: {error}") from error
     except UnicodeError as error:
         raise InputError(f"{path}: a file's name there is not UTF-8 ({error}): rename it") from error
-    files = sorted(file for file in found if kind_by_ending(file))
+    files = sorted(file for file in found if format_by_ending(file))
     if not files:
         raise InputError(_nothing_found(path, found))
     if info.type == pafs.FileType.Directory and isinstance(filesystem, pafs.LocalFileSystem):
@@ -130,7 +137,7 @@ def _child_uri(folder: str, root: str, file: str) -> str:
 
 def _nothing_found(path: str, found: list[str]) -> str:
     if not found:
-        return f"{path}: no such file, or no data file there. Known endings: {KNOWN_ENDINGS}."
+        return f"{path}: no such file, or no data file there. Known endings: {known_endings()}."
     endings = Counter(os.path.splitext(file.rpartition("/")[2])[1] or "none" for file in found)
     seen = ", ".join(f"{ending} ({count})" for ending, count in endings.most_common(5))
-    return f"{path}: no file with a known ending; found the endings {seen}. Known endings: {KNOWN_ENDINGS}."
+    return f"{path}: no file with a known ending; found the endings {seen}. Known endings: {known_endings()}."

@@ -9,12 +9,6 @@ import pyarrow as pa
 from s2l_ray.rows.parsing import to_json
 
 
-def originals_table(files: pa.Array, rows: pa.Array, raw: pa.Array, typed: pa.Array | None) -> pa.Table:
-    """Return a table of (file, row, raw, typed): `typed` is a struct of the original columns, null for JSON rows."""
-    columns = {"file": files, "row": rows, "raw": raw}
-    return pa.table(columns if typed is None else {**columns, "typed": typed})
-
-
 def values(table: pa.Table) -> list[dict[str, Any]]:
     """Return each row as the dict that its format is read from."""
     typed = table["typed"].to_pylist() if "typed" in table.column_names else [None] * table.num_rows

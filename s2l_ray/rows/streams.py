@@ -7,7 +7,7 @@ import pyarrow.fs as pafs
 
 from s2l_ray.errors import InputError
 from s2l_ray.rows.listing import Compression
-from s2l_ray.storage import resolve
+from s2l_ray.storage.files import resolve
 
 CHUNK_BYTES = 1 << 20
 MAX_LINE_BYTES = 64 << 20

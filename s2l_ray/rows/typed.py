@@ -1,33 +1,32 @@
-"""Rows of Parquet files with their own types, under one schema for all files."""
+"""Rows with their own types, under one schema for all files that have any."""
 
 from collections.abc import Sequence
 
 import pyarrow as pa
 
 from s2l_ray.errors import InputError
-from s2l_ray.rows.parquet import iter_batches, parquet_schema
-from s2l_ray.rows.scanning import FileScan
-from s2l_ray.rows.units import Unit
+from s2l_ray.recipe.registry import FORMATS
+from s2l_ray.rows.file_format import TypedFormat
+from s2l_ray.rows.units import FileScan, Unit
 
 
-def unify_parquet_schemas(scans: Sequence[FileScan]) -> pa.Schema:
-    """Return one schema for all rows: the union of the columns, in order of first appearance.
+def unify_schemas(scans: Sequence[FileScan]) -> pa.Schema | None:
+    """Return one schema for all typed rows: the union of their columns, in order of first appearance; None without any.
 
     A column may be missing or all null in some files. The schema's metadata is the first file's.
 
     Raises
     ------
     InputError
-        A file is not Parquet, or two files give a column different types.
+        Two files give a column different types.
     """
-    if not scans:
-        raise InputError("no Parquet files to take a schema from")
+    typed = [(scan, form) for scan in scans if (form := typed_format(scan.format)) is not None]
+    if not typed:
+        return None
     unified = pa.schema([])
     owners: dict[str, tuple[pa.DataType, str]] = {}
-    for scan in scans:
-        if scan.kind != "parquet":
-            raise InputError(f"{scan.uri}: not a Parquet file; only Parquet rows have a schema")
-        schema = parquet_schema(scan.uri)
+    for scan, form in typed:
+        schema = form.schema(scan.uri)
         for field in schema:
             known, owner = owners.get(field.name, (pa.null(), ""))
             if pa.null() not in (known, field.type) and known != field.type:
@@ -43,18 +42,24 @@ def unify_parquet_schemas(scans: Sequence[FileScan]) -> pa.Schema:
     return unified
 
 
+def typed_format(name: str) -> TypedFormat | None:
+    """Return the format of this name if its rows have types, else None."""
+    found = FORMATS.find(name)
+    return found if isinstance(found, TypedFormat) else None
+
+
 def read_unit_table(unit: Unit, schema: pa.Schema) -> pa.Table:
-    """Return the original typed rows of a Parquet unit, in `schema`; columns that its file lacks are null.
+    """Return the original typed rows of a unit, in `schema`; columns that its file lacks are null.
 
     Raises
     ------
     InputError
-        The unit is not Parquet, a row group is corrupt, or the rows do not fit `schema`.
+        A row group is corrupt, or the rows do not fit `schema`.
     """
-    if unit.kind != "parquet":
-        raise InputError(f"{unit.uri}: not a Parquet file, its rows have no types to give back")
-    batches = list(iter_batches(unit.uri, unit.first_row, unit.num_rows))
-    table = pa.Table.from_batches(batches, schema=None if batches else parquet_schema(unit.uri))
+    form = typed_format(unit.format)
+    assert form is not None, f"{unit.uri}: its rows have no types to give back"
+    batches = list(form.batches(unit.uri, unit.first_row, unit.num_rows))
+    table = pa.Table.from_batches(batches, schema=None if batches else form.schema(unit.uri))
     unknown = [name for name in table.column_names if name not in schema.names]
     if unknown:
         raise InputError(f"{unit.uri}: columns {unknown} are not in the schema {schema.names}")

@@ -1,11 +1,32 @@
-"""Cut files into units of rows, the work of one task."""
+"""Scanned files, cut into units of rows, the work of one task."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from s2l_ray.errors import InputError
-from s2l_ray.rows.listing import Compression, Kind
-from s2l_ray.rows.scanning import FileScan
+from s2l_ray.rows.listing import Compression
+
+
+@dataclass(frozen=True, slots=True)
+class FileScan:
+    """What one pass over a file found out. `offsets` and `lines` hold one entry per `rows_per_mark` rows."""
+
+    uri: str
+    name: str
+    """What reports call the file."""
+    format: str
+    """Name of the file format that reads it: a .json file of one object a line is jsonl."""
+    compression: Compression | None
+    num_rows: int
+    num_bytes: int
+    """Stored bytes, compressed where the file is."""
+    sha256: str
+    """Hex digest of the stored bytes."""
+    rows_per_mark: int
+    offsets: tuple[int, ...] = ()
+    """Where in the decompressed bytes the rows 0, rows_per_mark, ... start; () for typed formats."""
+    lines: tuple[int, ...] = ()
+    """The 1-based line numbers of those rows; () where rows are no lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +37,8 @@ class Unit:
     """Position of the file in the scans that were planned."""
     uri: str
     name: str
-    kind: Kind
+    format: str
+    """Name of the file format."""
     compression: Compression | None
     first_row: int
     """0-based, among the rows of the file."""
@@ -54,7 +76,7 @@ def plan_units(scans: Sequence[FileScan], rows_per_unit: int) -> list[Unit]:
 
 
 def _unit(file_index: int, scan: FileScan, first_row: int, num_rows: int) -> Unit:
-    unit = (file_index, scan.uri, scan.name, scan.kind, scan.compression, first_row, num_rows)
+    unit = (file_index, scan.uri, scan.name, scan.format, scan.compression, first_row, num_rows)
     if not scan.offsets:
         return Unit(*unit)
     mark = first_row // scan.rows_per_mark

@@ -8,9 +8,9 @@ import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.allocation import water_filling
-from s2l_ray.numerics.kmeans import resolve_num_clusters
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors.pool import Choice, Pool, Selector
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.pool import Pool
+from s2l_ray.selectors.selector import Choice, Selector
 
 
 def select_per_source(
@@ -29,8 +29,7 @@ def select_per_source(
     InputError
         A source is missing, or `num_clusters` exceeds the whole pool.
     """
-    if "num_clusters" in selector.parameters:
-        resolve_num_clusters(config.num_clusters, len(pool))
+    selector.check(config, len(pool), pool.fractions_C)
     sources = sources_of(pool, "selection.per=source")
     sizes = np.array([len(members) for _, members in sources])
     quotas = water_filling(sizes, budget)

@@ -10,8 +10,8 @@ import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.hashing import hash_strings
-from s2l_ray.parts import Parts
-from s2l_ray.tables import losses_matrix, one_array, texts
+from s2l_ray.tables.chunked_table import ChunkedTable
+from s2l_ray.tables.schemas import losses_matrix, one_array, texts
 
 _CHUNK = 2**20
 
@@ -30,7 +30,7 @@ class StoredTable:
         An id is missing, or there twice.
     """
 
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: ChunkedTable) -> None:
         self.parts = parts
         kind = np.int32 if parts.num_rows < 2**31 else np.int64
         rows_N = _hash_order(parts)
@@ -113,7 +113,7 @@ def string_array(column: pa.ChunkedArray, name: str = "example_id") -> pa.Array:
     return one_array(texts(column, name).cast(kind))
 
 
-def _hash_order(parts: Parts) -> np.ndarray:
+def _hash_order(parts: ChunkedTable) -> np.ndarray:
     """Return the table's rows in the pool's order, (N,) int64.
 
     What is sorted are the hashes, with the row's number in place of their last bits: in place, where sorting numbers by
@@ -147,7 +147,7 @@ def _hashes(part: pa.Table) -> np.ndarray:
     return np.concatenate([np.empty(0, dtype=np.uint64), *(hash_strings(chunk) for chunk in chunks)])
 
 
-def _settle(parts: Parts, rows_N: np.ndarray, ties: np.ndarray) -> None:
+def _settle(parts: ChunkedTable, rows_N: np.ndarray, ties: np.ndarray) -> None:
     """Order the places that tie with the next one by id, in place; refuse an id that is there twice."""
     if len(ties) == 0:
         return
@@ -167,5 +167,5 @@ def _settle(parts: Parts, rows_N: np.ndarray, ties: np.ndarray) -> None:
     rows_N[places] = rows[order.to_numpy()]
 
 
-def _marked(parts: Parts, is_kept_N: np.ndarray) -> Parts:
+def _marked(parts: ChunkedTable, is_kept_N: np.ndarray) -> ChunkedTable:
     return parts.only(np.split(is_kept_N, np.cumsum(parts.sizes)[:-1]))

@@ -2,36 +2,40 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import EmbeddingConfig, ResourcesConfig
 from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.embedding import mean_embeddings
 from s2l_ray.modeling.memory import start_scoring
-from s2l_ray.modeling.models import load_model, model_identity
-from s2l_ray.tables import embeddings_schema
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.modeling.models import load_from, load_model, model_identity
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.scoring import EmbeddingConfig
+from s2l_ray.stages.planning import FOR_EMBEDDING, Planning, Step
+from s2l_ray.stages.table import stage_of
+from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.tables.schemas import embeddings_schema
 
 
-def embed_artifact(config: EmbeddingConfig, proxy: Artifact, examples: Artifact) -> Artifact:
-    """Name the embeddings: the model, the examples as its tokenizer sees them, and the batches."""
-    identity: dict[str, Any] = {"batch_tokens": config.batch_tokens}
-    parents = {"examples": examples.fingerprint}
+def plan(planning: Planning, table: str, of: str | None) -> Step:
+    """Return the step of the embeddings, named by the model, the examples as its tokenizer sees them, the batches."""
+    config, examples = planning.recipe.embedding, planning.artifact("examples", FOR_EMBEDDING)
+    parents, proxy = {"examples": examples.fingerprint}, None
+    identity = config.identity()
     if config.model is None:
+        proxy = planning.artifact("proxy")
         parents["proxy"] = proxy.fingerprint
     else:
         identity["model"] = model_identity(config.model)
-    return Artifact(examples.storage, "embed", identity, parents)
+    artifact = Artifact(planning.storage, "embed", identity, parents)
+    return Step(stage_of("embed"), artifact, partial(run_embed, artifact, examples, proxy, planning.recipe))
 
 
-def run_embed(
-    artifact: Artifact, config: EmbeddingConfig, proxy: Artifact, examples: Artifact, resources: ResourcesConfig
-) -> dict[str, Any]:
+def run_embed(artifact: Artifact, examples: Artifact, proxy: Artifact | None, recipe: Recipe) -> dict[str, Any]:
     """Write one file of embeddings for each shard of examples; finished shards of an earlier run stay.
 
     Raises
@@ -40,28 +44,26 @@ def run_embed(
         An embedding is not finite, or the table is not one row for each example.
     """
     started = time.time()
-    arguments = {"artifact": artifact, "config": config, "proxy": proxy, "examples": examples}
-    run = run_shards("embed", artifact, examples, _ShardEmbedder, arguments, resources)
-    facts = {"rows": {"examples": run.num_examples}, "num_shards": len(run.shards), "num_shards_reused": run.num_reused}
-    return artifact.publish(facts, started)
+    arguments = {"artifact": artifact, "examples": examples, "proxy": proxy, "config": recipe.embedding}
+    run = run_shards("embed", artifact, examples, _ShardEmbedder, arguments, recipe.resources)
+    return artifact.publish(run.facts, started)
 
 
 class _ShardEmbedder:
     """Embeds shards with one model; batches are fixed by the shard, so anybody writes the same bytes."""
 
-    def __init__(self, artifact: Artifact, config: EmbeddingConfig, proxy: Artifact, examples: Artifact) -> None:
+    def __init__(self, artifact: Artifact, examples: Artifact, proxy: Artifact | None, config: EmbeddingConfig) -> None:
         self._artifact, self._examples, self._batch_tokens = artifact, examples, config.batch_tokens
         device = start_scoring()
-        if config.model is None:
-            with proxy.storage.local_folder(proxy.file("model")) as folder:
-                model = load_model(ModelConfig(path=str(folder)), vocab_size=0, seed=0)
+        if proxy is not None:
+            model = load_from(proxy)
         else:
+            assert config.model is not None
             model = load_model(config.model, vocab_size=0, seed=0)
         self._model = model.to(device).eval()  # type: ignore[arg-type]
 
     def run(self, shard: str) -> Mapping[str, Any]:
-        storage = self._artifact.storage
-        table = storage.read_table(self._examples.file(f"examples/{shard}"))
+        table = self._examples.read_table(f"examples/{shard}")
         rows = ExampleTable(table)
         spans = plan_batches(table["num_tokens"].to_numpy(), self._batch_tokens)
         vectors_ND = np.concatenate(
@@ -72,5 +74,5 @@ class _ShardEmbedder:
         width = vectors_ND.shape[1]
         vectors = pa.FixedSizeListArray.from_arrays(pa.array(vectors_ND.reshape(-1)), width)
         made = pa.table([table["example_id"], vectors], schema=embeddings_schema(width))
-        storage.write_table(self._artifact.file(f"shards/{shard}"), made)
+        self._artifact.write_table(f"shards/{shard}", made)
         return {"num_rows": table.num_rows}

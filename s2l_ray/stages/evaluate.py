@@ -3,42 +3,33 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import EvaluationConfig, ResourcesConfig, TaskConfig
-from s2l_ray.execution.work import run_units
-from s2l_ray.metrics.answers import extract_answer, response_is_correct
-from s2l_ray.metrics.estimates import estimate
-from s2l_ray.metrics.text_overlap import rouge_l
+from s2l_ray.execution.work_units import run_units
+from s2l_ray.metrics.answers import extract_answer
+from s2l_ray.metrics.metric import Answer
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.generation import greedy_answers
 from s2l_ray.modeling.losses import LossScorer
 from s2l_ray.modeling.memory import start_scoring
-from s2l_ray.modeling.models import load_model, load_tokenizer, model_identity
+from s2l_ray.modeling.models import load_from, load_model, load_tokenizer, load_tokenizer_from, model_identity
+from s2l_ray.recipe.evaluation import TaskConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.registry import METRICS
 from s2l_ray.rows.originals import values
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
+from s2l_ray.stages.table import stage_of
+from s2l_ray.storage.artifacts import Artifact
 
 _BATCH_TOKENS = 8192
 _UNIT_ROWS = 256
-
-PREDICTIONS = pa.schema(
-    [
-        ("task", pa.string()),
-        ("example_id", pa.string()),
-        ("source", pa.string()),
-        ("loss", pa.float32()),
-        ("prediction", pa.string()),
-        ("reference", pa.string()),
-        ("answer", pa.string()),
-        ("exact_match", pa.float32()),
-        ("rouge_l", pa.float32()),
-    ]
-)
+_TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer")
 
 
 @dataclass(frozen=True)
@@ -49,48 +40,64 @@ class Task:
     examples: Artifact
 
 
-def evaluate_artifact(model: Artifact | ModelConfig, tasks: Sequence[Task], seed: int) -> Artifact:
-    """Name an evaluation: the model (a fine-tuned one, or one as it is), and the tasks with their rows."""
+def outputs(planning: Planning) -> list[Output]:
+    """Return an evaluation of each fine-tuned target, and of the base where asked for; without tasks, the targets."""
+    if not planning.recipe.evaluation.tasks:
+        return planning.all_outputs(stage_of("finetune"))
+    base: list[Output] = [("evaluation", BASE)] if planning.recipe.evaluation.include_base else []
+    return [*planning.all_outputs(stage_of("evaluate")), *base]
+
+
+def plan(planning: Planning, table: str, of: str | None) -> Step:
+    """Return the step of an evaluation, named by the model (a fine-tuned one, or as it is) and the tasks' rows."""
+    recipe = planning.recipe
+    model = recipe.target.model if of == BASE else planning.artifact("model", of)
+    tasks = [Task(task, planning.artifact("examples", of_task(task.name))) for task in recipe.evaluation.tasks]
     # The seed decides a fresh model's weights and the bootstrap's draws.
-    identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks], "seed": seed}
+    identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed}
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint
     else:
         identity["model"] = model_identity(model)
-    return Artifact(tasks[0].examples.storage, "evaluate", identity, parents)
+    artifact = Artifact(planning.storage, "evaluate", identity, parents)
+    return Step(stage_of("evaluate"), artifact, partial(run_evaluate, artifact, model, tasks, recipe, of), of)
+
+
+def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
+    """Return the columns of predictions.parquet: texts, and a column for each metric that has a value an example."""
+    metrics = dict.fromkeys(name for task in tasks for name in task.metrics if METRICS.find(name).is_per_example)
+    return pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.float32()) for name in metrics)])
 
 
 def run_evaluate(
-    artifact: Artifact, config: EvaluationConfig, model: Artifact | ModelConfig, tasks: Sequence[Task],
-    seed: int, resources: ResourcesConfig, label: str,
+    artifact: Artifact, model: Artifact | ModelConfig, tasks: Sequence[Task], recipe: Recipe, label: str | None
 ) -> dict[str, Any]:
     """Write `predictions.parquet` (one row an example) and `metrics.json`; units of an earlier run stay."""
-    started, storage = time.time(), artifact.storage
+    started = time.time()
     units = [unit for task in tasks for unit in _units(task)]
-    finished = set(storage.list_names(artifact.file("parts")))
+    finished = set(artifact.list_names("parts"))
     todo = [unit for unit in units if unit["part"] not in finished]
     arguments = {"artifact": artifact, "model": model, "tasks": {task.config.name: task for task in tasks},
-                 "batch_size": config.batch_size, "seed": seed}
-    run_units(f"evaluate {label}", _UnitEvaluator, arguments, todo, resources, gpu=True, unit_name="parts",
+                 "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
+    run_units(f"evaluate {label}", _UnitEvaluator, arguments, todo, recipe.resources, gpu=True, unit_name="parts",
               describe=lambda unit: f"{unit['task']}, rows from {unit['start']} of {unit['shard']}")
-    table = pa.concat_tables([storage.read_table(artifact.file(f"parts/{unit['part']}")) for unit in units])
+    table = pa.concat_tables([artifact.read_table(f"parts/{unit['part']}") for unit in units])
     expected = sum(task.examples.manifest()["rows"]["examples"] for task in tasks)
     if table.num_rows != expected:
         raise RuntimeError(f"{table.num_rows} predictions for {expected} held-out examples: delete {artifact.folder}")
-    storage.write_table(artifact.file("predictions.parquet"), table)
-    metrics = {task.config.name: _metrics(table, task.config, seed) for task in tasks}
-    storage.write_json(artifact.file("metrics.json"), metrics)
-    storage.delete_folder(artifact.file("parts"))
+    artifact.write_table("predictions.parquet", table)
+    metrics = {task.config.name: _metrics(table, task.config, recipe.seed) for task in tasks}
+    artifact.write_json("metrics.json", metrics)
+    artifact.storage.delete_folder(artifact.file("parts"))
     return artifact.publish({"rows": {"examples": expected}, "metrics": metrics}, started)
 
 
 def _units(task: Task) -> list[dict[str, Any]]:
     """Cut a task's shards into pieces small enough to keep several workers busy."""
-    storage, folder = task.examples.storage, task.examples.file("examples")
     units = []
-    for shard in storage.list_names(folder):
-        num_rows = storage.read_table(f"{folder}/{shard}", ["num_tokens"]).num_rows
+    for shard in task.examples.list_names("examples"):
+        num_rows = task.examples.read_table(f"examples/{shard}", ["num_tokens"]).num_rows
         for start in range(0, num_rows, _UNIT_ROWS):
             part = f"{task.config.name}-{shard.removesuffix('.parquet')}-{start:06d}.parquet"
             units.append({"task": task.config.name, "shard": shard, "start": start, "part": part})
@@ -102,11 +109,13 @@ def _metrics(table: pa.Table, task: TaskConfig, seed: int) -> dict[str, Any]:
     rows = table.filter(pc.equal(table["task"], task.name))
     sources = sorted(set(rows["source"].to_pylist()))
     by_source = {s: rows.filter(pc.equal(rows["source"], s)) for s in sources} if len(sources) > 1 else {}
+
+    def estimate(metric: str, over: pa.Table) -> dict[str, Any]:
+        found: dict[str, Any] = METRICS.find(metric).estimate(over, np.random.default_rng(seed)).to_dict()
+        return found
+
     return {
-        metric: {
-            **estimate(metric, rows, np.random.default_rng(seed)).to_dict(),
-            "by_source": {s: estimate(metric, r, np.random.default_rng(seed)).to_dict() for s, r in by_source.items()},
-        }
+        metric: {**estimate(metric, rows), "by_source": {s: estimate(metric, r) for s, r in by_source.items()}}
         for metric in task.metrics
     }
 
@@ -117,33 +126,39 @@ class _UnitEvaluator:
     def __init__(self, artifact: Artifact, model: Artifact | ModelConfig, tasks: Mapping[str, Task],
                  batch_size: int, seed: int) -> None:
         self._artifact, self._tasks, self._batch_size = artifact, tasks, batch_size
+        self._schema = predictions_schema([task.config for task in tasks.values()])
         device = start_scoring()
         if isinstance(model, Artifact):
-            with model.storage.local_folder(model.file("model")) as folder:
-                config = ModelConfig(path=str(folder))
-                self._tokenizer = load_tokenizer(config)
-                self._model = load_model(config, vocab_size=0, seed=seed).to(device)  # type: ignore[arg-type]
+            self._tokenizer, loaded = load_tokenizer_from(model), load_from(model)
         else:
             self._tokenizer = load_tokenizer(model)
-            self._model = load_model(model, vocab_size=len(self._tokenizer), seed=seed).to(device)  # type: ignore[arg-type]
+            loaded = load_model(model, vocab_size=len(self._tokenizer), seed=seed)
+        self._model = loaded.to(device)  # type: ignore[arg-type]
         self._scorer = LossScorer(self._model)
 
     def run(self, unit: dict[str, Any]) -> Mapping[str, Any]:
         task = self._tasks[unit["task"]]
-        storage, examples = self._artifact.storage, task.examples
         span = (unit["start"], _UNIT_ROWS)
-        table = storage.read_table(examples.file(f"examples/{unit['shard']}")).slice(*span)
-        originals = storage.read_table(examples.file(f"originals/{unit['shard']}")).slice(*span)
+        table = task.examples.read_table(f"examples/{unit['shard']}").slice(*span)
+        originals = task.examples.read_table(f"originals/{unit['shard']}").slice(*span)
         columns: dict[str, Any] = {
             "task": [task.config.name] * table.num_rows,
             "example_id": table["example_id"],
             "source": table["source"],
-            "loss": self._losses(table) if "loss" in task.config.metrics else None,
         }
-        if set(task.config.metrics) - {"loss"}:
-            columns |= self._answers(table, originals, task.config)
-        arrays = [_column(columns.get(field.name), field.type, table.num_rows) for field in PREDICTIONS]
-        storage.write_table(self._artifact.file(f"parts/{unit['part']}"), pa.table(arrays, schema=PREDICTIONS))
+        metrics = [METRICS.find(name) for name in task.config.metrics]
+        for metric in metrics:
+            if metric.needs == "losses":
+                columns[metric.name] = self._losses(table)
+        if any(metric.needs == "answers" for metric in metrics):
+            answers = self._answers(table, originals, task.config)
+            columns |= {"prediction": [answer.prediction for answer in answers],
+                        "reference": [answer.reference for answer in answers],
+                        "answer": [answer.gold for answer in answers]}
+            columns |= {metric.name: [metric.score(answer) for answer in answers]
+                        for metric in metrics if metric.needs == "answers" and metric.is_per_example}
+        arrays = [_column(columns.get(field.name), field.type, table.num_rows) for field in self._schema]
+        self._artifact.write_table(f"parts/{unit['part']}", pa.table(arrays, schema=self._schema))
         return {"num_rows": table.num_rows}
 
     def _losses(self, table: pa.Table) -> np.ndarray:
@@ -151,22 +166,17 @@ class _UnitEvaluator:
         spans = plan_batches(table["num_tokens"].to_numpy(), _BATCH_TOKENS)
         return np.concatenate([self._scorer.example_losses(rows.batch(span, pad_id=0)).cpu().numpy() for span in spans])
 
-    def _answers(self, table: pa.Table, originals: pa.Table, task: TaskConfig) -> dict[str, Any]:
-        """Generate an answer to the prompt before each row's last supervised stretch, and judge it."""
+    def _answers(self, table: pa.Table, originals: pa.Table, task: TaskConfig) -> list[Answer]:
+        """Generate an answer to the prompt before each row's last supervised stretch."""
         rows = ExampleTable(table)
         prompts, references = zip(*(self._split(rows[i]) for i in range(len(rows))), strict=True)
         predictions: list[str] = []
         for start in range(0, len(prompts), self._batch_size):
             batch = prompts[start : start + self._batch_size]
             predictions += greedy_answers(self._model, self._tokenizer, batch, task.max_new_tokens)
-        answers = [_gold(row, reference, task) for row, reference in zip(values(originals), references, strict=True)]
-        judged: dict[str, Any] = {"prediction": predictions, "reference": references, "answer": answers}
-        if "exact_match" in task.metrics:
-            pairs = zip(predictions, answers, strict=True)
-            judged["exact_match"] = [float(a is not None and response_is_correct(p, a)) for p, a in pairs]
-        if "rouge_l" in task.metrics:
-            judged["rouge_l"] = [rouge_l(p, r) for p, r in zip(predictions, references, strict=True)]
-        return judged
+        rows_given = values(originals)
+        return [Answer(prediction, reference, _gold(row, reference, task))
+                for prediction, reference, row in zip(predictions, references, rows_given, strict=True)]
 
     def _split(self, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
         """Return the prompt's ids and the reference response's text."""

@@ -1,29 +1,35 @@
 """finetune: the target model on a selection, with DeepSpeed; ends as a Hugging Face folder."""
 
 import time
+from functools import partial
 from typing import Any
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ResourcesConfig
 from s2l_ray.execution.datasets import read_examples
-from s2l_ray.execution.training import train
+from s2l_ray.execution.precision import settle_precision
+from s2l_ray.execution.training import check_resumable, train
 from s2l_ray.modeling.models import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
-from s2l_ray.training_config import TargetConfig
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
+from s2l_ray.stages.table import stage_of
+from s2l_ray.storage.artifacts import Artifact
 
 
-def finetune_artifact(config: TargetConfig, seed: int, selection: Artifact, examples: Artifact) -> Artifact:
-    """Name a fine-tuned target: the model, how it is trained, and on which rows; `seed` is the one it comes to."""
+def plan(planning: Planning, table: str, of: str | None) -> Step:
+    """Return the step of a fine-tuned target, named by the model, how it is trained, and on which rows."""
+    recipe, config = planning.recipe, planning.recipe.target
+    selection, examples = planning.artifact("selection", of), planning.artifact("examples", FOR_TARGET)
     training = {**config.identity(), "model": model_identity(config.model)}
-    del training["seed"]  # null, where it is the recipe's
-    identity = {"training": training, **tokenizer_identity(config.model), "seed": seed}
+    training.pop("seed", None)  # the one that it comes to stands below
+    identity = {"training": training, **tokenizer_identity(config.model), "seed": recipe.target_seed}
     parents = {"selection": selection.fingerprint, "examples": examples.fingerprint}
-    return Artifact(selection.storage, "finetune", identity, parents)
+    artifact = Artifact(planning.storage, "finetune", identity, parents)
+    run = partial(run_finetune, artifact, selection, examples, recipe, of)
+    return Step(stage_of("finetune"), artifact, run, of, partial(check_resumable, artifact, recipe.resources))
 
 
 def run_finetune(
-    artifact: Artifact, config: TargetConfig, seed: int, selection: Artifact, examples: Artifact,
-    resources: ResourcesConfig, label: str,
+    artifact: Artifact, selection: Artifact, examples: Artifact, recipe: Recipe, label: str | None
 ) -> dict[str, Any]:
     """Train the target; `model/` is a folder that AutoModelForCausalLM.from_pretrained loads then.
 
@@ -32,20 +38,23 @@ def run_finetune(
     RuntimeError
         A selected example is not among the target's examples.
     """
-    started, storage = time.time(), artifact.storage
-    ids = storage.read_table(selection.file("selection.parquet"), ["example_id"])["example_id"].combine_chunks()
+    started, resources = time.time(), recipe.resources
+    precision = settle_precision(artifact, recipe.target.precision, resources)
+    config = recipe.target.model_copy(update={"precision": precision})
+    ids = selection.read_table("selection.parquet", ["example_id"])["example_id"].combine_chunks()
     dataset = read_examples(examples, ids).materialize()
     if dataset.count() != len(ids):
         raise RuntimeError(f"{dataset.count()} of {len(ids)} selected examples are among the target's examples")
-    plan = plan_training(config, len(ids))
-    run = TrainingRun(f"finetune on {label}", config, plan, seed, storage, artifact.folder,
+    schedule = plan_training(config, len(ids))
+    run = TrainingRun(f"finetune on {label}", config, schedule, recipe.target_seed, artifact.storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu)
     result = train(run, dataset, resources)
-    if not storage.exists(artifact.file("model/config.json")):
+    if not artifact.exists("model/config.json"):
         raise RuntimeError(f"the training on {label} ended without a model in {artifact.folder}/model")
     facts = {
         "rows": {"examples": len(ids)},
-        "total_steps": plan.total_steps,
+        "total_steps": schedule.total_steps,
+        "precision": precision,
         "zero_stage": config.zero_stage,
         "resources": resources.model_dump(),
         **result,

@@ -6,30 +6,38 @@ from collections import Counter
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import DataConfig, ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution.work import run_units
+from s2l_ray.execution.work_units import run_units
 from s2l_ray.modeling.examples import PART, ExampleMaker
 from s2l_ray.modeling.models import load_tokenizer, tokenizer_identity
 from s2l_ray.modeling.tokenization import needs_chat_template
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.evaluation import TaskConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
-from s2l_ray.rows.formats import BadRow, detect_format, to_conversation
+from s2l_ray.rows.conversation import BadRow
 from s2l_ray.rows.hub import fetch_split
 from s2l_ray.rows.listing import file_names, list_files
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.rows.scanning import FileScan, scan_once
-from s2l_ray.rows.typed import unify_parquet_schemas
-from s2l_ray.rows.units import Unit, plan_units
-from s2l_ray.storage import Storage
-from s2l_ray.tables import EXAMPLES, QUARANTINE, shard_name
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.rows.scanning import scan_once
+from s2l_ray.rows.shape import detect_shape, to_conversation
+from s2l_ray.rows.typed import unify_schemas
+from s2l_ray.rows.units import FileScan, Unit, plan_units
+from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
+from s2l_ray.stages.table import stage_of
+from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables.needs import Need
+from s2l_ray.tables.schemas import EXAMPLES, QUARANTINE, shard_name
 
 _ROWS_PER_UNIT = 4096
 _PEEK_ROWS = 20
@@ -43,9 +51,54 @@ class PreparePlan:
     artifact: Artifact
     data: DataConfig
     model: ModelConfig
-    row_format: str
+    shape: str
+    """Of its rows."""
     scans: tuple[FileScan, ...]
     seed: int
+
+    @property
+    def most_rows(self) -> int:
+        """Return the number of examples, or the most that there can be where it has not run yet."""
+        if self.artifact.is_finished:
+            return int(self.artifact.manifest()["rows"]["examples"])
+        num_rows = sum(scan.num_rows for scan in self.scans)
+        return min(num_rows, self.data.limit or num_rows)
+
+
+def outputs(planning: Planning) -> list[Output]:
+    """Return the pool as proxy and target see it, and as the embedding model does where a selector asks for it."""
+    asked: list[str | None] = [None, FOR_TARGET, *([FOR_EMBEDDING] if Need.EMBEDDINGS in planning.needs else [])]
+    return [("examples", of) for of in asked]
+
+
+def plan(planning: Planning, table: str, of: str | None) -> Step:
+    """Return the step of prepared examples: the pool through the proxy's tokenizer or another's, or a task's rows.
+
+    Raises
+    ------
+    InputError
+        As `plan_prepare`.
+    """
+    recipe, data = planning.recipe, planning.recipe.data
+    models = {None: recipe.proxy.model, FOR_TARGET: recipe.target.model,
+              FOR_EMBEDDING: recipe.embedding.model or recipe.proxy.model}
+    tasks = {of_task(task.name): task for task in recipe.evaluation.tasks}
+    if of is not None:
+        planning.step("examples")  # first: what is the same through another tokenizer is called as the pool is
+    if of in tasks:
+        data = _data_of(recipe, tasks[of])
+    found = plan_prepare(planning.storage, data, models.get(of, recipe.target.model), recipe.seed)
+    run = partial(run_prepare, found, recipe.resources)
+    return Step(stage_of("prepare"), found.artifact, run, of, most_rows=found.most_rows)
+
+
+def _data_of(recipe: Recipe, task: TaskConfig) -> DataConfig:
+    """Return how a task's held-out rows become examples: like the pool's, but every row counts."""
+    return DataConfig(
+        path=task.path, format=task.format, columns=task.columns, limit=task.limit, drop_duplicates=False,
+        prompt_style=recipe.data.prompt_style, max_length=recipe.data.max_length,
+        max_row_chars=recipe.data.max_row_chars, max_bad_fraction=recipe.data.max_bad_fraction,
+    )
 
 
 def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: int) -> PreparePlan:
@@ -66,38 +119,38 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
         scans = tuple(threads.map(lambda f: scan_once(f[0], rows_per_unit=_ROWS_PER_UNIT, name=f[1]), named))
     if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
         raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
-    row_format = _find_format(scans, data)
+    shape = find_shape(scans, data)
     identity = {
         **data.identity(),
-        "format": row_format,
+        "format": shape,
         "files": [[scan.name, scan.sha256] for scan in scans],
-        "seed": seed if data.limit else None,
+        **({"seed": seed} if data.limit else {}),
         **tokenizer_identity(model),
     }
-    return PreparePlan(Artifact(storage, "prepare", identity), data, model, row_format, scans, seed)
+    return PreparePlan(Artifact(storage, "prepare", identity), data, model, shape, scans, seed)
 
 
-def _find_format(scans: tuple[FileScan, ...], data: DataConfig) -> str:
-    """Return the rows' format from the first rows of the first file that has any."""
+def find_shape(scans: tuple[FileScan, ...], data: DataConfig) -> str:
+    """Return the rows' shape from the first rows of the first file that has any."""
     filled = [scan for scan in scans if scan.num_rows] or list(scans)
     unit = plan_units(filled[:1], max(filled[0].num_rows, 1))[0]
     rows = [row.value for row in itertools.islice(read_unit(unit), _PEEK_ROWS) if row.value is not None]
     if not rows:
         raise InputError(f"{unit.uri}: none of its first rows is a JSON object; is it a data file?")
     names = list(dict.fromkeys(name for row in rows for name in row))
-    row_format = detect_format(names, data.columns) if data.format == "auto" else data.format
+    shape = detect_shape(names, data.columns) if data.format == "auto" else data.format
     for column in filter(None, (data.id_column, data.source_column)):
         if column not in names:
             raise InputError(f"{unit.uri} has no column {column!r}; it has {', '.join(names)}")
-    reasons = [bad for row in rows if (bad := _why_bad(row, row_format, data)) is not None]
+    reasons = [bad for row in rows if (bad := _why_bad(row, shape, data)) is not None]
     if len(reasons) == len(rows) and all(bad.reason == Reason.MISSING_FIELD for bad in reasons):
-        raise InputError(f"{unit.uri}: no row fits data.format={row_format}: {reasons[0].detail}")
-    return row_format
+        raise InputError(f"{unit.uri}: no row fits data.format={shape}: {reasons[0].detail}")
+    return shape
 
 
-def _why_bad(row: Mapping[str, Any], row_format: str, data: DataConfig) -> BadRow | None:
+def _why_bad(row: Mapping[str, Any], shape: str, data: DataConfig) -> BadRow | None:
     try:
-        to_conversation(row, row_format, data.columns)
+        to_conversation(row, shape, data.columns)
     except BadRow as bad:
         return bad
     return None
@@ -111,14 +164,14 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
     InputError
         No example is left, or more than `data.max_bad_fraction` of the rows are bad.
     """
-    started, artifact, storage = time.time(), plan.artifact, plan.artifact.storage
+    started, artifact = time.time(), plan.artifact
     units = _sampled_units(plan)
-    schema = _parquet_schema(plan.scans)
-    arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "row_format": plan.row_format,
+    schema = unify_schemas(plan.scans)
+    arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "shape": plan.shape,
                  "schema": schema}
     run_units("prepare: tokenise", _PartWriter, arguments, units, resources, unit_name="units", describe=_rows_of)
-    accounts = settle([storage.read_table(_part_file(artifact, n), NARROW) for n in range(len(units))], plan.data)
-    storage.write_table(artifact.file("quarantine.parquet"), accounts.quarantine.cast(QUARANTINE))
+    accounts = settle([artifact.read_table(_part_file(n), NARROW) for n in range(len(units))], plan.data)
+    artifact.write_table("quarantine.parquet", accounts.quarantine.cast(QUARANTINE))
     _refuse_bad_data(plan, accounts)
     shards = _plan_shards(accounts, plan.data.shard_rows)
     rows = run_units("prepare: shards", _ShardWriter, {"artifact": artifact}, shards, resources,
@@ -133,9 +186,9 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
         "num_tokens": sum(row["num_tokens"] for row in rows),
         "num_supervised_tokens": sum(row["num_supervised_tokens"] for row in rows),
         "num_truncated": sum(row["num_truncated"] for row in rows),
-        "format": plan.row_format,
+        "format": plan.shape,
     }
-    storage.delete_folder(artifact.file("parts"))
+    artifact.storage.delete_folder(artifact.file("parts"))
     return artifact.publish(facts, started)
 
 
@@ -158,11 +211,6 @@ def _sampled_units(plan: PreparePlan) -> list[tuple[int, Unit, np.ndarray | None
     return [(number, unit, keep) for number, (unit, keep) in enumerate(k for k in kept if len(k[1]))]
 
 
-def _parquet_schema(scans: tuple[FileScan, ...]) -> pa.Schema | None:
-    parquet = [scan for scan in scans if scan.kind == "parquet"]
-    return unify_parquet_schemas(parquet) if parquet else None
-
-
 def _refuse_bad_data(plan: PreparePlan, accounts: Accounts) -> None:
     bad, read, data = accounts.num_quarantined, accounts.num_read, plan.data
     table = plan.artifact.storage.uri_of(plan.artifact.file("quarantine.parquet"))
@@ -171,7 +219,7 @@ def _refuse_bad_data(plan: PreparePlan, accounts: Accounts) -> None:
         raise InputError(
             f"{bad:,} of {read:,} rows ({bad / read:.1%}) are bad, data.max_bad_fraction={data.max_bad_fraction:.1%} "
             f"allows fewer: {_reason_counts(accounts)}. First: {first['file']} row {first['row']}: {first['reason']}, "
-            f"{first['detail']}. All are listed in {table}. Mend the data, or raise data.max_bad_fraction."
+            f"{first['detail']}. All are listed in {table}. Fix the data, or raise data.max_bad_fraction."
         )
     if accounts.num_examples == 0:
         raise InputError(f"no example is left of {read:,} rows: see {table}")
@@ -194,23 +242,23 @@ def _plan_shards(accounts: Accounts, shard_rows: int) -> list[dict[str, Any]]:
     return shards
 
 
-def _part_file(artifact: Artifact, number: int) -> str:
-    return artifact.file(f"parts/part-{number:06d}.parquet")
+def _part_file(number: int) -> str:
+    return f"parts/part-{number:06d}.parquet"
 
 
 class _PartWriter:
     """Tokenises one unit of rows into one part file."""
 
-    def __init__(self, artifact: Artifact, data: DataConfig, model: ModelConfig, row_format: str,
+    def __init__(self, artifact: Artifact, data: DataConfig, model: ModelConfig, shape: str,
                  schema: pa.Schema | None) -> None:
         self._artifact = artifact
-        self._maker = ExampleMaker(data, row_format, load_tokenizer(model), schema)
+        self._maker = ExampleMaker(data, shape, load_tokenizer(model), schema)
 
     def run(self, unit: tuple[int, Unit, np.ndarray | None]) -> Mapping[str, Any]:
         number, rows, keep = unit
-        file = _part_file(self._artifact, number)
-        if not self._artifact.storage.exists(file):
-            self._artifact.storage.write_table(file, self._maker.make(rows, keep))
+        file = _part_file(number)
+        if not self._artifact.exists(file):
+            self._artifact.write_table(file, self._maker.make(rows, keep))
         return {}
 
 
@@ -218,7 +266,7 @@ class _ShardWriter:
     """Gathers one shard's rows from the parts, sorts them by length and writes tokens and originals."""
 
     def __init__(self, artifact: Artifact) -> None:
-        self._artifact, self._storage = artifact, artifact.storage
+        self._artifact = artifact
 
     def run(self, shard: dict[str, Any]) -> Mapping[str, Any]:
         parts = [self._part(number).take(pa.array(rows)) for number, rows in shard["takes"]]
@@ -227,14 +275,14 @@ class _ShardWriter:
         table = table.sort_by([("num_tokens", "ascending"), ("example_id", "ascending")])
         name = shard_name(shard["number"])
         originals = ["example_id", "file", "row", "raw", *(["typed"] if "typed" in table.column_names else [])]
-        self._storage.write_table(self._artifact.file(f"originals/{name}"), table.select(originals))
+        self._artifact.write_table(f"originals/{name}", table.select(originals))
         examples = table.select(["example_id", *_COPIED]).cast(EXAMPLES)
-        self._storage.write_table(self._artifact.file(f"examples/{name}"), examples)
+        self._artifact.write_table(f"examples/{name}", examples)
         totals = {name: int(np.sum(table[name].to_numpy())) for name in ("num_tokens", "num_supervised_tokens")}
         return {"num_examples": table.num_rows, "num_truncated": int(np.sum(table["truncated"].to_numpy())), **totals}
 
     def _part(self, number: int) -> pa.Table:
-        return self._storage.read_table(_part_file(self._artifact, number))
+        return self._artifact.read_table(_part_file(number))
 
 
 assert set(_COPIED) < set(PART.names)

@@ -1,34 +1,36 @@
 """proxy: fine-tune the small model on the whole pool and keep its weights at the trajectory points."""
 
 import time
+from functools import partial
 from typing import Any
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ResourcesConfig
 from s2l_ray.execution.datasets import read_examples
+from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.training import train
 from s2l_ray.modeling.models import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
-from s2l_ray.progress import note
-from s2l_ray.training_config import ProxyConfig, TrajectoryConfig
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.stages.planning import Planning, Step
+from s2l_ray.stages.table import stage_of
+from s2l_ray.storage.artifacts import Artifact
 
 
-def proxy_artifact(examples: Artifact, config: ProxyConfig, trajectory: TrajectoryConfig, seed: int) -> Artifact:
-    """Name the proxy: what it is trained on, how, and where it is recorded."""
-    identity = {
+def plan(planning: Planning, table: str, of: str | None) -> Step:
+    """Return the step of the proxy, named by what it is trained on, how, and where it is recorded."""
+    recipe, examples = planning.recipe, planning.artifact("examples")
+    config, recorded = recipe.proxy, recipe.trajectory.identity()
+    identity: dict[str, Any] = {
         "training": {**config.identity(), "model": model_identity(config.model)},
         **tokenizer_identity(config.model),
-        "num_points": trajectory.num_points,
-        "include_initial": trajectory.include_initial,
-        "seed": seed,
+        **{name: recorded[name] for name in ("num_points", "include_initial") if name in recorded},
+        "seed": recipe.seed,
     }
-    return Artifact(examples.storage, "proxy", identity, {"examples": examples.fingerprint})
+    artifact = Artifact(planning.storage, "proxy", identity, {"examples": examples.fingerprint})
+    return Step(stage_of("proxy"), artifact, partial(run_proxy, artifact, examples, recipe))
 
 
-def run_proxy(
-    artifact: Artifact, examples: Artifact, config: ProxyConfig, trajectory: TrajectoryConfig, seed: int,
-    resources: ResourcesConfig,
-) -> dict[str, Any]:
+def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[str, Any]:
     """Train the proxy; its points lie in `point-<step>/` then, the finished model in `model/`.
 
     Raises
@@ -36,23 +38,26 @@ def run_proxy(
     InputError
         There are fewer optimizer steps than trajectory points.
     """
-    started = time.time()
+    started, resources = time.time(), recipe.resources
+    precision = settle_precision(artifact, recipe.proxy.precision, resources)
+    config = recipe.proxy.model_copy(update={"precision": precision})
     num_examples = examples.manifest()["rows"]["examples"]
-    plan = plan_training(config, num_examples, trajectory)
-    run = TrainingRun("proxy: train", config, plan, seed, artifact.storage, artifact.folder,
+    schedule = plan_training(config, num_examples, recipe.trajectory)
+    run = TrainingRun("proxy: train", config, schedule, recipe.seed, artifact.storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu)
     result = train(run, read_examples(examples), resources)
     if len(result["num_workers_used"]) > 1:
         used = ", then ".join(map(str, result["num_workers_used"]))
         note(f"proxy: train: {used} workers. Sums were rounded in another order than by one number of them throughout, "
              "so this is not bit for bit the proxy of an undisturbed run; the manifest says so too")
-    missing = [p.folder for p in plan.points if not artifact.storage.exists(artifact.file(f"{p.folder}/config.json"))]
+    missing = [point.folder for point in schedule.points if not artifact.exists(f"{point.folder}/config.json")]
     if missing:
         raise RuntimeError(f"the proxy's training ended without the trajectory points {missing}")
     facts = {
-        "points": [{"step": point.step, "fraction": point.fraction} for point in plan.points],
+        "points": [{"step": point.step, "fraction": point.fraction} for point in schedule.points],
         "rows": {"examples": num_examples},
-        "total_steps": plan.total_steps,
+        "total_steps": schedule.total_steps,
+        "precision": precision,
         "resources": resources.model_dump(),
         **result,
     }

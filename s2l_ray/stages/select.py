@@ -4,58 +4,50 @@ import json
 import time
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from s2l_ray.artifacts import Artifact, file_digest
-from s2l_ray.bring import DROPPED, Kind, open_trajectories_file, read_parquet
 from s2l_ray.errors import InputError
-from s2l_ray.parts import Parts, parquet_parts, shard_parts
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.rows.originals import json_lines, typed_table
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import find_selector
-from s2l_ray.selectors.interface import needs_sources, pool_of, run_selector, selection_identity
-from s2l_ray.storage import Storage
-from s2l_ray.tables import PROBES, metadata_of
+from s2l_ray.selectors.run import needs_sources, pool_of, run_selector, selection_identity
+from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
+from s2l_ray.stages.table import STAGES, stage_of
+from s2l_ray.storage.artifacts import Artifact, file_digest
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
+from s2l_ray.tables.losses_file import DROPPED, Kind, open_trajectories_file, read_parquet
+from s2l_ray.tables.needs import PROBES, Need
+from s2l_ray.tables.schemas import metadata_of
+
+_TARGET = "target_examples"
 
 
-@dataclass(frozen=True)
-class SelectInputs:
-    """What a selection is made from; a selector reads only the tables that it requires."""
-
-    examples: Artifact
-    """The pool as the proxy sees it, with the rows as they came."""
-    target_examples: Artifact
-    """The pool as the target sees it."""
-    trajectories: Artifact
-    embeddings: Artifact
-    probes: Mapping[str, Artifact]
-
-    def required(self, config: SelectionConfig) -> dict[str, Artifact]:
-        """Return the artifacts that decide this selection."""
-        requires = find_selector(config.selector).requires
-        always = {"examples": self.examples, "target_examples": self.target_examples}
-        tables = {"trajectories": self.trajectories, "embeddings": self.embeddings, **self.probes}
-        return {**always, **{name: artifact for name, artifact in tables.items() if name in requires}}
-
-
-def select_artifact(config: SelectionConfig, seed: int, inputs: SelectInputs) -> Artifact:
-    """Name a selection.
+def plan(planning: Planning, table: str, of: str | None) -> Step:
+    """Return the step of a selection, named by the selector's own settings and the tables that it reads.
 
     Raises
     ------
     InputError
         The selector needs scores and `selection.scores` names no file.
     """
-    identity = selection_identity(find_selector(config.selector), config, seed)
-    if "scores" in find_selector(config.selector).requires:
+    assert of is not None
+    config, seed = planning.arms[of], planning.recipe.selection_seed
+    selector = SELECTORS.find(of)
+    made = {table for stage in STAGES for table in stage.gives}
+    inputs = {"examples": planning.artifact("examples"), _TARGET: planning.artifact("examples", FOR_TARGET)}
+    inputs |= {str(need): planning.artifact(need) for need in sorted(selector.needs & made)}
+    identity = selection_identity(selector, config, seed)
+    if Need.SCORES in selector.needs:
         identity["scores"] = file_digest(_scores_file(config))
-    parents = {name: artifact.fingerprint for name, artifact in inputs.required(config).items()}
-    return Artifact(inputs.examples.storage, "select", identity, parents)
+    parents = {name: artifact.fingerprint for name, artifact in inputs.items()}
+    artifact = Artifact(planning.storage, "select", identity, parents)
+    return Step(stage_of("select"), artifact, partial(run_select, artifact, config, seed, inputs), of)
 
 
 def _scores_file(config: SelectionConfig) -> Path:
@@ -65,37 +57,42 @@ def _scores_file(config: SelectionConfig) -> Path:
     return file
 
 
-def run_select(artifact: Artifact, config: SelectionConfig, seed: int, inputs: SelectInputs) -> dict[str, Any]:
+def run_select(
+    artifact: Artifact, config: SelectionConfig, seed: int, inputs: Mapping[str, Artifact]
+) -> dict[str, Any]:
     """Write `selection.parquet`, and the chosen rows by rank as `subset.jsonl` and `subset.parquet`.
 
     An example that another model's tokenizer cannot use (its response lies beyond max_length there) is no candidate.
+
+    Parameters
+    ----------
+    inputs
+        The pool as the proxy sees it (`examples`), as the target sees it, and each table that the selector needs.
     """
-    started, storage = time.time(), artifact.storage
-    selector, required = find_selector(config.selector), inputs.required(config)
-    if "trajectories" in required:
-        table = shard_parts(storage, required["trajectories"].file("shards"))
+    started, examples = time.time(), inputs["examples"]
+    selector = SELECTORS.find(config.selector)
+    if Need.TRAJECTORIES in selector.needs:
+        table = chunked_from_shards(inputs[Need.TRAJECTORIES], "shards")
     else:
-        table = shard_parts(storage, inputs.examples.file("examples"))
-    num_pool, expected = table.num_rows, inputs.examples.manifest()["rows"]["examples"]
+        table = chunked_from_shards(examples, "examples")
+    num_pool, expected = table.num_rows, examples.manifest()["rows"]["examples"]
     if num_pool != expected:
-        folders = " and ".join(required[name].folder for name in ("examples", "trajectories") if name in required)
+        folders = " and ".join(inputs[name].folder for name in ("examples", Need.TRAJECTORIES) if name in inputs)
         raise RuntimeError(f"{num_pool} rows for {expected} examples: delete {folders} and run again")
-    if inputs.target_examples.fingerprint != inputs.examples.fingerprint:
-        table = _only(table, shard_parts(storage, inputs.target_examples.file("examples")).read(["example_id"]))
+    if inputs[_TARGET].fingerprint != examples.fingerprint:
+        table = _only(table, chunked_from_shards(inputs[_TARGET], "examples").read(["example_id"]))
     embeddings = scores = None
-    if "embeddings" in required:
-        embeddings = shard_parts(storage, required["embeddings"].file("shards")).read()
+    if Need.EMBEDDINGS in selector.needs:
+        embeddings = chunked_from_shards(inputs[Need.EMBEDDINGS], "shards").read()
         table = _only(table, embeddings)
-    if "scores" in selector.requires:
+    if Need.SCORES in selector.needs:
         scores = read_parquet(_scores_file(config), "selection.scores")
-    probes = {
-        name: shard_parts(storage, probe.file("shards")).read() for name, probe in required.items() if name in PROBES
-    }
-    pool = pool_of(table, selector.requires, embeddings, scores, probes)
+    probes = {str(name): chunked_from_shards(inputs[name], "shards").read() for name in PROBES if name in inputs}
+    pool = pool_of(table, selector.needs, embeddings, scores, probes)
     selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
-    storage.write_table(artifact.file("selection.parquet"), selection)
-    _write_subset(artifact, inputs.examples, selection["example_id"])
-    storage.write_json(artifact.file("findings.json"), facts)
+    artifact.write_table("selection.parquet", selection)
+    _write_subset(artifact, examples, selection["example_id"])
+    artifact.write_json("findings.json", facts)
     return artifact.publish(
         {
             "rows": {"pool": num_pool, "candidates": len(pool), "selected": selection.num_rows},
@@ -106,7 +103,7 @@ def run_select(artifact: Artifact, config: SelectionConfig, seed: int, inputs: S
     )
 
 
-def _only(table: Parts, usable: pa.Table) -> Parts:
+def _only(table: ChunkedTable, usable: pa.Table) -> ChunkedTable:
     """Return the rows whose example is in the other table too."""
     ids = usable["example_id"].combine_chunks()
     return table.only([mask.to_numpy() for mask in table.each(["example_id"], lambda _, part: pc.is_in(
@@ -115,18 +112,18 @@ def _only(table: Parts, usable: pa.Table) -> Parts:
 
 def _write_subset(artifact: Artifact, examples: Artifact, ids: pa.ChunkedArray) -> None:
     """Write the chosen rows in rank order, unchanged."""
-    storage, wanted = artifact.storage, ids.combine_chunks()
-    found = []
-    for name in storage.list_names(examples.file("originals")):
-        table = storage.read_table(examples.file(f"originals/{name}"))
+    wanted, found = ids.combine_chunks(), []
+    for name in examples.list_names("originals"):
+        table = examples.read_table(f"originals/{name}")
         found.append(table.filter(pc.is_in(table["example_id"], value_set=wanted)))
     rows = pa.concat_tables(found, promote_options="default")
     rows = rows.take(pc.index_in(wanted, value_set=rows["example_id"].combine_chunks()))
-    storage.write_bytes(artifact.file("subset.jsonl"), "".join(f"{line}\n" for line in json_lines(rows)).encode())
-    storage.write_table(artifact.file("subset.parquet"), typed_table(rows))
+    lines = "".join(f"{line}\n" for line in json_lines(rows))
+    artifact.storage.write_bytes(artifact.file("subset.jsonl"), lines.encode())
+    artifact.write_table("subset.parquet", typed_table(rows))
 
 
-def _shares(table: Parts, selection: pa.Table) -> dict[str, dict[str, int]]:
+def _shares(table: ChunkedTable, selection: pa.Table) -> dict[str, dict[str, int]]:
     """Return how many examples of each source are in the pool and in the selection, the largest source first."""
     ids = selection["example_id"].combine_chunks()
     pool: Counter = Counter()
@@ -142,7 +139,7 @@ def select_from_file(
     file: Path, config: SelectionConfig, seed: int, output: Path, *, embeddings: Path | None = None,
     kind: Kind = "nats", drop_non_finite: bool = False,
 ) -> dict[str, Any]:
-    """Select from anybody's trajectories table (see `bring` for its columns), without Ray or a model.
+    """Select from anybody's trajectories table (see `tables.losses_file` for its columns), without Ray or a model.
 
     Writes `selection.parquet`, `selection.jsonl`, `findings.json` and, for the rows left out, `quarantine.parquet`
     into `output`; returns the selection's origin with `num_dropped`. A selector that needs no trajectories takes any
@@ -153,16 +150,16 @@ def select_from_file(
     InputError
         A file is missing, no Parquet, or its columns do not serve; the budget does not fit.
     """
-    selector = find_selector(config.selector)
-    if "trajectories" in selector.requires or drop_non_finite or kind != "nats":
+    selector = SELECTORS.find(config.selector)
+    if Need.TRAJECTORIES in selector.needs or drop_non_finite or kind != "nats":
         table, dropped = open_trajectories_file(file, kind=kind, drop_non_finite=drop_non_finite)
     else:
-        table, dropped = parquet_parts(file, "--trajectories"), DROPPED.empty_table()
+        table, dropped = chunked_from_parquet(file, "--trajectories"), DROPPED.empty_table()
     if not needs_sources(selector, config):  # reading and ordering them would cost as much as all else
         table = table.without(["source"])
     vectors = None if embeddings is None else read_parquet(embeddings, "--embeddings")
-    scores = read_parquet(_scores_file(config), "selection.scores") if "scores" in selector.requires else None
-    pool = pool_of(table, selector.requires, vectors, scores)
+    scores = read_parquet(_scores_file(config), "selection.scores") if Need.SCORES in selector.needs else None
+    pool = pool_of(table, selector.needs, vectors, scores)
     selection, facts = run_selector(selector, pool, config, seed, {})
     try:
         output.mkdir(parents=True, exist_ok=True)

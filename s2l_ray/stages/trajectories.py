@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,35 +14,37 @@ import pyarrow.parquet as pq
 import torch
 from transformers import PreTrainedModel
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.config import ResourcesConfig
+from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.batching import padded_tokens
 from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.memory import start_scoring
-from s2l_ray.modeling.models import load_model, parameter_count
+from s2l_ray.modeling.models import load_from, parameter_count
 from s2l_ray.modeling.schedule import TrajectoryPoint
 from s2l_ray.modeling.throughput import matmul_rate, scoring_operations, throughput_facts
-from s2l_ray.progress import note
-from s2l_ray.storage import Storage
-from s2l_ray.tables import shard_name, trajectories_schema, with_metadata
-from s2l_ray.training_config import ModelConfig, TrajectoryConfig
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.scoring import TrajectoryConfig
+from s2l_ray.stages.planning import Planning, Step
+from s2l_ray.stages.table import stage_of
+from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables.schemas import shard_name, trajectories_schema, with_metadata
 
 _MEMORY_SHARE = 0.5  # of what is free, for all models of all scoring processes of one node
 _BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 6}  # in bf16 the head and the embeddings are held in fp32 too
 _NUM_COMPARED = 64
 
 
-def trajectories_artifact(proxy: Artifact, examples: Artifact, config: TrajectoryConfig) -> Artifact:
-    """Name the trajectories: the proxy's points, the examples, and the arithmetic of scoring."""
-    identity = {"precision": config.precision, "batch_tokens": config.batch_tokens}
+def plan(planning: Planning, table: str, of: str | None) -> Step:
+    """Return the step of the trajectories, named by the proxy's points, the examples, the arithmetic of scoring."""
+    recipe, proxy, examples = planning.recipe, planning.artifact("proxy"), planning.artifact("examples")
     parents = {"proxy": proxy.fingerprint, "examples": examples.fingerprint}
-    return Artifact(proxy.storage, "trajectories", identity, parents)
+    artifact = Artifact(planning.storage, "trajectories", recipe.trajectory.scoring_identity(), parents)
+    return Step(stage_of("trajectories"), artifact, partial(run_trajectories, artifact, proxy, examples, recipe))
 
 
-def run_trajectories(
-    artifact: Artifact, proxy: Artifact, examples: Artifact, config: TrajectoryConfig, resources: ResourcesConfig
-) -> dict[str, Any]:
+def run_trajectories(artifact: Artifact, proxy: Artifact, examples: Artifact, recipe: Recipe) -> dict[str, Any]:
     """Write one file of losses for each shard of examples; finished shards of an earlier run stay.
 
     Raises
@@ -51,15 +54,15 @@ def run_trajectories(
     """
     started = time.time()
     points = [TrajectoryPoint(**point) for point in proxy.manifest()["points"]]
+    precision = settle_precision(artifact, recipe.trajectory.precision, recipe.resources)
+    config = recipe.trajectory.model_copy(update={"precision": precision})
     arguments = {"artifact": artifact, "proxy": proxy, "examples": examples, "config": config, "points": points}
-    run = run_shards("trajectories", artifact, examples, _ShardScorer, arguments, resources)
+    run = run_shards("trajectories", artifact, examples, _ShardScorer, arguments, recipe.resources)
     _check_losses(artifact, run.shards, len(points))
     facts = {
-        "rows": {"examples": run.num_examples},
-        "num_shards": len(run.shards),
-        "num_shards_reused": run.num_reused,
+        **run.facts,
         "points": [{"step": point.step, "fraction": point.fraction} for point in points],
-        "precision": config.precision,
+        "precision": precision,
         **_throughput_facts(run.rows, time.time() - started),
         **_agreement_facts(run.rows),
     }
@@ -89,7 +92,7 @@ def _agreement_facts(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _check_losses(artifact: Artifact, shards: list[str], num_points: int) -> None:
     """Prove that every example has a finite loss at every point."""
     for shard in shards:
-        losses = artifact.storage.read_table(artifact.file(f"shards/{shard}"), ["losses"])["losses"].combine_chunks()
+        losses = artifact.read_table(f"shards/{shard}", ["losses"])["losses"].combine_chunks()
         values = losses.flatten()
         if len(values) != num_points * len(losses) or not pc.all(pc.is_finite(values)).as_py():
             raise RuntimeError(f"trajectories of {shard} have missing or non-finite losses: delete {artifact.folder}")
@@ -100,13 +103,12 @@ def export_trajectories(artifact: Artifact, file: Path) -> dict[str, Any]:
 
     One shard is in memory at a time; the file appears under its name when it is whole. Returns what was written.
     """
-    storage, target = artifact.storage, Storage(str(file.absolute().parent))
-    names, num_rows = storage.list_names(artifact.file("shards")), 0
+    target, num_rows = Storage(str(file.absolute().parent)), 0
     points = artifact.manifest()["points"]
     schema = with_metadata(trajectories_schema(len(points)).empty_table(), {"points": points}).schema
     with target.writing(file.name) as path, pq.ParquetWriter(path, schema, compression="zstd") as writer:
-        for name in names:
-            shard = storage.read_table(artifact.file(f"shards/{name}"), schema.names)
+        for name in artifact.list_names("shards"):
+            shard = artifact.read_table(f"shards/{name}", schema.names)
             writer.write_table(shard.cast(schema))
             num_rows += shard.num_rows
     return {"file": str(file.absolute()), "rows": num_rows, "points": points}
@@ -125,8 +127,8 @@ class _ShardScorer:
         self._loaded: tuple[int, list[LossScorer]] = (-1, [])
 
     def run(self, shard: str) -> Mapping[str, Any]:
-        started, storage = time.perf_counter(), self._artifact.storage
-        table = storage.read_table(self._examples.file(f"examples/{shard}"))
+        started = time.perf_counter()
+        table = self._examples.read_table(f"examples/{shard}")
         groups = range(0, len(self._points), self._group_size)
         losses_NC = np.concatenate(
             [table_losses(self._scorers(first), table, self._config.batch_tokens) for first in groups], axis=1
@@ -134,7 +136,7 @@ class _ShardScorer:
         model_s = time.perf_counter() - started
         self._refuse_non_finite(shard, table, losses_NC)
         facts = self._account(table, model_s) | self._compare(shard, table, losses_NC[:, -1])
-        storage.write_table(self._artifact.file(f"shards/{shard}"), self._result(table, losses_NC))
+        self._artifact.write_table(f"shards/{shard}", self._result(table, losses_NC))
         return facts
 
     def _account(self, table: pa.Table, model_s: float) -> dict[str, Any]:
@@ -184,12 +186,10 @@ class _ShardScorer:
         return self._loaded[1]
 
     def _model(self, point: TrajectoryPoint) -> PreTrainedModel:
-        with self._proxy.storage.local_folder(self._proxy.file(point.folder)) as folder:
-            model = load_model(ModelConfig(path=str(folder)), vocab_size=0, seed=0)
-        return model.to(self._device)  # type: ignore[arg-type]
+        return load_from(self._proxy, point.folder).to(self._device)  # type: ignore[arg-type]
 
     def _models_that_fit(self) -> int:
-        with self._proxy.storage.local_folder(self._proxy.file(self._points[-1].folder)) as folder:
+        with self._proxy.local_folder(self._points[-1].folder) as folder:
             bytes_each = _BYTES_PER_WEIGHT[self._config.precision] * parameter_count(folder)
         if self._device.type == "cuda":
             free = torch.cuda.mem_get_info()[0]

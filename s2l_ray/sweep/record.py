@@ -7,9 +7,10 @@ from typing import Any
 
 import pyarrow as pa
 
-from s2l_ray.config import Recipe
-from s2l_ray.pipeline import Line, Step
-from s2l_ray.storage import Storage
+from s2l_ray.pipeline.plan import RunPlan
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.stages.planning import Step
+from s2l_ray.storage.files import Storage
 from s2l_ray.sweep.space import BUDGET, CLUSTERS, Trial
 
 TRIALS = pa.schema(
@@ -42,7 +43,7 @@ class Sweep:
 
     recipe: Recipe
     trials: list[Trial]
-    lines: Mapping[str, Line]
+    plans: Mapping[str, RunPlan]
     metric: str
     mode: str
     shared: list[Step]
@@ -58,17 +59,22 @@ class Sweep:
     @property
     def storage(self) -> Storage:
         """Return where everything is kept."""
-        return next(iter(self.lines.values())).storage
+        return next(iter(self.plans.values())).storage
 
     @property
     def folder(self) -> str:
         """Return the sweep's folder in the storage."""
-        return f"runs/{self.recipe.name}"
+        return f"sweeps/{self.recipe.name}"
 
     def all_steps(self) -> list[Step]:
         """Return the shared steps, then those of the trials, each once."""
-        steps = [*self.shared, *(step for line in self.lines.values() for step in line.steps)]
+        steps = [*self.shared, *(step for plan in self.plans.values() for step in plan.steps)]
         return list({step.artifact.fingerprint: step for step in steps}.values())
+
+    def check(self) -> None:
+        """Refuse what the pool is too small for, in any trial."""
+        for plan in self.plans.values():
+            plan.check()
 
     def fail(self, names: list[str], error: str) -> None:
         """Note why the first trial of these that is not finished is not."""
@@ -78,8 +84,7 @@ class Sweep:
 
     def state(self, name: str) -> str:
         """Return finished, failed, stopped (given up by the scheduler, or by hand) or waiting."""
-        steps = self.lines[name].steps
-        if all(step.artifact.is_finished for step in steps):
+        if self.plans[name].is_finished:
             return "finished"
         if name in self.errors:
             return "failed"
@@ -90,7 +95,7 @@ class Sweep:
         self.storage.write_json(f"{self.folder}/sweep.json", {
             "name": self.recipe.name, "recipe": self.recipe.model_dump(), "command": self.command,
             "git_commit": self.commit, "started": self.started, "wall_s": self.wall_s, "metric": self.metric,
-            "mode": self.mode, "shared": [_named(step) for step in self.shared], "num_trials": len(self.trials),
+            "mode": self.mode, "shared": [step.record for step in self.shared], "num_trials": len(self.trials),
             "trials": [self._trial(trial) for trial in self.trials],
         })
 
@@ -102,7 +107,7 @@ class Sweep:
             "budget": selection.budget if BUDGET in reads else 1.0,
             "num_clusters": selection.num_clusters if CLUSTERS in reads else None, "seed": trial.seed,
             "is_control": trial.is_control, "state": self.state(trial.name), "error": self.errors.get(trial.name),
-            "reused": trial.name in self.reused, "steps": [_named(step) for step in self.lines[trial.name].steps],
+            "reused": trial.name in self.reused, "steps": [step.record for step in self.plans[trial.name].steps],
         }
 
     def table(self) -> pa.Table:
@@ -111,8 +116,8 @@ class Sweep:
 
     def _row(self, trial: Trial) -> dict[str, Any]:
         about = self._trial(trial)
-        own = [step for step in self.lines[trial.name].steps if step.label.endswith(f" {about['selector']}")]
-        manifests = {step.artifact.stage: step.artifact.manifest() for step in own if step.artifact.is_finished}
+        own = [step for step in self.plans[trial.name].steps if step.arm is not None]
+        manifests = {step.stage.name: step.artifact.manifest() for step in own if step.artifact.is_finished}
         metrics = {
             f"{task}.{name}": found["value"]
             for task, by_name in manifests.get("evaluate", {}).get("metrics", {}).items()
@@ -129,10 +134,5 @@ class Sweep:
             "rows": manifests["select"]["rows"]["selected"] if "select" in manifests else None,
             "wall_s": sum(manifest["wall_s"] for manifest in manifests.values()),
             "gpu_s": float(gpus * training.get("wall_s", 0.0)),
-            **{step.artifact.stage: step.artifact.fingerprint for step in own},
+            **{step.stage.name: step.artifact.fingerprint for step in own},
         }
-
-
-def _named(step: Step) -> dict[str, str]:
-    return {"label": step.label, "stage": step.artifact.stage, "fingerprint": step.artifact.fingerprint}
-

@@ -9,14 +9,18 @@ import ray
 from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
-from s2l_ray.artifacts import git_commit
-from s2l_ray.config import Recipe, ResourcesConfig
 from s2l_ray.errors import InputError
+from s2l_ray.execution.capacity import describe_total, total, training_bundles
 from s2l_ray.execution.cluster import ray_session
 from s2l_ray.execution.preflight import local_inputs
-from s2l_ray.execution.room import say_total, total, training_bundles
-from s2l_ray.pipeline import STAGES, Line, Step, plan_line, run_steps
-from s2l_ray.progress import note
+from s2l_ray.pipeline.plan import RunPlan, plan_run
+from s2l_ray.pipeline.run import run_steps
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.registry import METRICS
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.stages.planning import Step
+from s2l_ray.storage.artifacts import git_commit
 from s2l_ray.sweep.record import Sweep
 from s2l_ray.sweep.space import Trial, plan_trials
 from s2l_ray.sweep.tracking import Narrator, callbacks_of, check_tracking
@@ -38,11 +42,10 @@ def plan_sweep(recipe: Recipe, command: str) -> Sweep:
     started = time.time()
     check_tracking(recipe)
     trials = plan_trials(recipe)
-    lines = {trial.name: plan_line(trial.recipe) for trial in trials}
-    # Settled here: what auto means must not depend on the node that a trial lands on.
-    trials = [dataclasses.replace(trial, recipe=lines[trial.name].recipe) for trial in trials]
-    sweep = Sweep(recipe, trials, lines, *metric_of(recipe), shared=shared_steps(list(lines.values())), command=command,
-                  commit=git_commit(), started=started, reused={name for name in lines if is_finished(lines[name])})
+    plans = {trial.name: plan_run(trial.recipe) for trial in trials}
+    reused = {name for name, plan in plans.items() if plan.is_finished}
+    sweep = Sweep(recipe, trials, plans, *metric_of(recipe), shared=shared_steps(list(plans.values())), command=command,
+                  commit=git_commit(), started=started, reused=reused)
     kept = f", {len(sweep.reused)} of them finished before" if sweep.reused else ""
     note(f"sweep: {len(trials)} trials, {sum(trial.is_control for trial in trials)} of them controls{kept}")
     return sweep
@@ -62,7 +65,7 @@ def run_sweep(sweep: Sweep) -> Sweep:
     if left or any(not step.artifact.is_finished for step in sweep.shared):
         note("starting Ray ...")
         with ray_session(recipe.resources, sweep.storage, local_inputs(recipe)):
-            run_steps(sweep.shared, recipe, sweep.storage)
+            run_steps(sweep.shared, recipe, sweep.storage, sweep.check)
             if left:
                 _tune(sweep, {trial.name for trial in left})
     sweep.wall_s = time.time() - sweep.started
@@ -71,16 +74,9 @@ def run_sweep(sweep: Sweep) -> Sweep:
     return sweep
 
 
-def is_finished(line: Line) -> bool:
-    """Tell whether every step of a line is there."""
-    return all(step.artifact.is_finished for step in line.steps)
-
-
-def shared_steps(lines: Sequence[Line]) -> list[Step]:
-    """Return the steps above the selection of all lines, and the untouched target's evaluation, each once."""
-    above = STAGES[: STAGES.index("select")]
-    steps = [step for line in lines for step in line.steps if step.artifact.stage in above]
-    steps += [step for line in lines for step in line.steps if step.label == "evaluate base"]
+def shared_steps(plans: Sequence[RunPlan]) -> list[Step]:
+    """Return what all selections share, and the untouched target's evaluation, each once."""
+    steps = [step for plan in plans for step in plan.steps if step.arm is None]
     return list({step.artifact.fingerprint: step for step in steps}.values())
 
 
@@ -92,12 +88,13 @@ def metric_of(recipe: Recipe) -> tuple[str, str]:
     InputError
         No task measures it, or it has no value for each example, so that no interval can be given.
     """
-    measured = [f"{task.name}.{metric}" for task in recipe.evaluation.tasks for metric in task.metrics]
-    usable = [name for name in measured if not name.endswith(".bleu")]
-    metric = recipe.sweep.metric or (usable[0] if usable else "")
-    if metric not in usable:
-        raise InputError(f"sweep.metric={metric!r} must be one of {usable}: evaluation.tasks measure these by example")
-    return metric, recipe.sweep.mode or ("min" if metric.endswith(".loss") else "max")
+    measured = [(task.name, METRICS.find(metric)) for task in recipe.evaluation.tasks for metric in task.metrics]
+    usable = {f"{task}.{metric.name}": metric for task, metric in measured if metric.is_per_example}
+    chosen = recipe.sweep.metric or next(iter(usable), "")
+    if chosen not in usable:
+        raise InputError(f"sweep.metric={chosen!r} must be one of {list(usable)}: evaluation.tasks measure these by "
+                         "example")
+    return chosen, recipe.sweep.mode or usable[chosen].mode
 
 
 def _tune(sweep: Sweep, left: set[str]) -> None:
@@ -106,7 +103,7 @@ def _tune(sweep: Sweep, left: set[str]) -> None:
     room = trials_at_a_time(recipe.resources, recipe.sweep.max_concurrent_trials)
     trials = sweep.trials if room == 1 else [_with_own_share(trial) for trial in sweep.trials]
     points = _points(trials, left, in_turn=recipe.sweep.scheduler == "asha")
-    narrator = Narrator(sweep.metric, sweep.mode, len(sweep.trials), len(sweep.reused), _why(room, recipe.resources),
+    narrator = Narrator(sweep.metric, sweep.mode, len(sweep.trials), sweep.reused, _why(room, recipe.resources),
                         sweep.write)
     # Ctrl-C reaches us as in any run; Tune would finish its round first. What is logged is said in tracking.
     os.environ.update(TUNE_DISABLE_SIGINT_HANDLER="1", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_AIR_NEW_OUTPUT="0")
@@ -170,7 +167,7 @@ def own_share(resources: ResourcesConfig) -> ResourcesConfig:
     Otherwise one trial's evaluation would take what is left of all nodes, and others' training wait for it, in vain if
     it takes longer than `wait_timeout_s`.
     """
-    most = resources.least_workers * (1 if resources.use_gpu else resources.cpus_per_worker)
+    most = resources.min_workers * (1 if resources.use_gpu else resources.cpus_per_worker)
     return resources.model_copy(update={"num_scoring_workers": min(resources.num_scoring_workers or most, most)})
 
 
@@ -180,4 +177,4 @@ def _with_own_share(trial: Trial) -> Trial:
 
 
 def _why(room: int, resources: ResourcesConfig) -> str:
-    return f"{room} at a time: each takes {say_total(training_bundles(resources))}"
+    return f"{room} at a time: each takes {describe_total(training_bundles(resources))}"

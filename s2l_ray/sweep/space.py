@@ -10,15 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
-from s2l_ray.recipes import parse_recipe
-from s2l_ray.selectors import find_selector
-from s2l_ray.sweep_config import Draw
+from s2l_ray.recipe.loading import parse_recipe
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.sweep import Draw
 
 SEED = "seed"
 SELECTOR, BUDGET, CLUSTERS = "selection.selector", "selection.budget", "selection.num_clusters"
-_RANDOM, _FULL = "random", "full"
 _MAX_TRIALS = 10_000
 _SHORT = {SELECTOR: "", BUDGET: "b", CLUSTERS: "k", SEED: "seed"}
 
@@ -48,8 +47,8 @@ class Trial:
 def plan_trials(recipe: Recipe) -> list[Trial]:
     """Return the trials of a sweep, its controls last, each once.
 
-    The controls are `random` at each budget, with `control_seeds` seeds at least, and `full` once; where the space
-    varies more than the selection (a learning rate), they run at each of these settings.
+    The controls (`sweep.controls`) run at each budget, those that draw with `control_seeds` seeds at least, and those
+    without a budget once; where the space varies more than the selection (a learning rate), at each of these settings.
 
     Raises
     ------
@@ -63,9 +62,7 @@ def plan_trials(recipe: Recipe) -> list[Trial]:
     if len(points) * len(seeds) > _MAX_TRIALS:
         raise InputError(f"sweep.space makes more than {_MAX_TRIALS:,} trials: shorten it, or set sweep.num_trials")
     ours = [{**point, SEED: seed} for point in points for seed in seeds]
-    controls = [_without_selection(point) | {SELECTOR: _RANDOM, BUDGET: point[BUDGET], SEED: seed}
-                for point in points for seed in _at_least(seeds, recipe.sweep.control_seeds)]
-    controls += [_without_selection(point) | {SELECTOR: _FULL, SEED: seeds[0]} for point in points]
+    controls = [control for name in recipe.sweep.controls for control in _control(recipe, name, points, seeds)]
     asked = {_key(_as_read(point)) for point in ours}
     trials: dict[str, Trial] = {}
     for overrides in map(_as_read, [*ours, *controls]):
@@ -77,6 +74,18 @@ def plan_trials(recipe: Recipe) -> list[Trial]:
     if repeated:
         raise InputError(f"sweep.space: values too alike to be told apart by name: {repeated[:3]}")
     return list(trials.values())
+
+
+def _control(recipe: Recipe, name: str, points: list[dict[str, Any]], seeds: list[int]) -> Iterator[dict[str, Any]]:
+    """Yield the settings of a control's trials."""
+    selector = SELECTORS.find(name)
+    if not selector.takes_budget:
+        seeds = seeds[:1]
+    elif selector.takes_seed:
+        seeds = _at_least(seeds, recipe.sweep.control_seeds)
+    for point in points:
+        for seed in seeds:
+            yield _without_selection(point) | {SELECTOR: name, BUDGET: point[BUDGET], SEED: seed}
 
 
 def _points(recipe: Recipe) -> list[dict[str, Any]]:
@@ -114,8 +123,8 @@ def _drawn(draw: Draw, rng: np.random.Generator) -> Any:
 
 def _as_read(overrides: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without those that this selector does not read: they would make the same trial twice."""
-    selector = find_selector(str(overrides[SELECTOR]))
-    read = {"selector", *selector.parameters} | (set() if selector.name == _FULL else {"budget", "per"})
+    selector = SELECTORS.find(str(overrides[SELECTOR]))
+    read = {"selector", *selector.parameters} | ({"budget", "per"} if selector.takes_budget else set())
     return {
         key: value for key, value in overrides.items()
         if not key.startswith("selection.") or key.split(".")[1] in read

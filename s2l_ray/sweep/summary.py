@@ -7,7 +7,7 @@ import pyarrow.compute as pc
 from rich.table import Table
 
 from s2l_ray.metrics.seeds import SeedEstimate, mean_over_seeds
-from s2l_ray.progress import clock
+from s2l_ray.progress.wording import clock
 from s2l_ray.sweep.record import Sweep
 from s2l_ray.sweep.space import Trial
 
@@ -25,8 +25,8 @@ def estimates_of(sweep: Sweep) -> dict[str, SeedEstimate]:
 def _values(sweep: Sweep, trial: Trial) -> np.ndarray:
     """Return the metric of each held-out example, (N,)."""
     task, metric = sweep.metric.rsplit(".", 1)
-    artifact = sweep.lines[trial.name].step(f"evaluate {trial.recipe.selection.selector}").artifact
-    table = artifact.storage.read_table(artifact.file("predictions.parquet"), ["task", metric])
+    artifact = sweep.plans[trial.name].step("evaluate", trial.recipe.selection.selector).artifact
+    table = artifact.read_table("predictions.parquet", ["task", metric])
     return np.asarray(table.filter(pc.equal(table["task"], task))[metric].to_numpy(), dtype=np.float64)
 
 

@@ -8,11 +8,12 @@ from typing import Any
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 
-from s2l_ray.config import Recipe
 from s2l_ray.errors import InputError
-from s2l_ray.progress import clock, note
-from s2l_ray.secret_uris import login_taken_out
-from s2l_ray.sweep.trial import ERROR, SETTINGS, VALUE
+from s2l_ray.progress.notes import note
+from s2l_ray.progress.wording import clock
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.storage.secrets import login_taken_out
+from s2l_ray.sweep.trial import ERROR, SETTINGS, TRIAL, VALUE
 
 _INTERVAL_S = 30.0
 _NEEDS = {"mlflow": ("mlflow", "MLFLOW_TRACKING_URI"), "wandb": ("wandb", "WANDB_API_KEY")}
@@ -42,12 +43,12 @@ def callbacks_of(recipe: Recipe, narrator: "Narrator") -> list[tune.Callback]:
     """Return TensorBoard's files, the tracker that the recipe asks for, and progress."""
     callbacks: list[tune.Callback] = [TBXLoggerCallback(), narrator]
     if recipe.sweep.tracking == "mlflow":
-        from ray.air.integrations.mlflow import MLflowLoggerCallback
+        from ray.air.integrations.mlflow import MLflowLoggerCallback  # optional: MLflow
 
         uri = os.environ["MLFLOW_TRACKING_URI"]
         callbacks.append(MLflowLoggerCallback(tracking_uri=uri, experiment_name=recipe.name))
     if recipe.sweep.tracking == "wandb":
-        from ray.air.integrations.wandb import WandbLoggerCallback
+        from ray.air.integrations.wandb import WandbLoggerCallback  # optional: Weights & Biases
 
         callbacks.append(WandbLoggerCallback(project=recipe.name))
     return callbacks
@@ -56,22 +57,22 @@ def callbacks_of(recipe: Recipe, narrator: "Narrator") -> list[tune.Callback]:
 class Narrator(tune.Callback):
     """Says what each trial came to, and now and then how far the sweep is."""
 
-    def __init__(self, metric: str, mode: str, total: int, num_done: int, room: str, finished: Any) -> None:
+    def __init__(self, metric: str, mode: str, total: int, reused: set[str], room: str, finished: Any) -> None:
         """Take what to say it with.
 
         Parameters
         ----------
-        total, num_done
-            Trials of the sweep, and those that an earlier one ran.
+        total, reused
+            Number of trials of the sweep, and the names of those that an earlier one ran.
         room
             How many fit at a time, and why no more.
         finished
             Called after each report, so that the sweep's record follows.
         """
-        self._metric, self._mode, self._total, self._reused = metric, mode, total, num_done
+        self._metric, self._mode, self._total = metric, mode, total
         self._room, self._finished = room, finished
         self._started = self._spoken = time.monotonic()
-        self._num_reports = 0
+        self._ended, self._num_reused = set(reused), len(reused)
         self._best: tuple[float, str] | None = None
 
     def on_trial_result(
@@ -79,7 +80,8 @@ class Narrator(tune.Callback):
     ) -> None:
         """Say what a trial (or one of its seeds) came to."""
         name = trial.config[SETTINGS]["trial"]
-        self._num_reports += 1
+        # A point's seeds are reported one by one, also those that an earlier sweep finished: by name, each counts once.
+        self._ended.add(result.get(TRIAL, name))
         self._finished()
         others = [other for other in trials if other is not trial]
         if ERROR in result:
@@ -103,11 +105,11 @@ class Narrator(tune.Callback):
             note(f"sweep: {self._counts(trials)}")
 
     def _counts(self, trials: list[Any]) -> str:
-        done = self._reused + self._num_reports
+        done, fresh = len(self._ended), len(self._ended) - self._num_reused
         running = [trial.config[SETTINGS]["trial"] for trial in trials if trial.status == "RUNNING"]
         elapsed, left = time.monotonic() - self._started, self._total - done
         waiting = max(0, left - len(running))
-        eta = clock(elapsed / self._num_reports * left) if self._num_reports else "unknown"
+        eta = clock(elapsed / fresh * left) if fresh else "unknown"
         parts = [
             f"{done}/{self._total} trials done", f"running: {', '.join(running) or 'none'}",
             f"{waiting} waiting ({self._room})" if waiting else "",

@@ -5,10 +5,11 @@ from typing import Any
 
 from ray import tune
 
-from s2l_ray.pipeline import Line, plan_line, run_steps
+from s2l_ray.pipeline.plan import RunPlan, plan_run
+from s2l_ray.pipeline.run import run_steps
 from s2l_ray.sweep.space import Trial
 
-SETTINGS, VALUE, ERROR = "settings", "value", "error"
+SETTINGS, TRIAL, VALUE, ERROR = "settings", "finished", "value", "error"
 
 
 def run_trial(config: dict[str, Any], points: dict[str, list[Trial]], metric: str, mode: str) -> None:
@@ -20,19 +21,19 @@ def run_trial(config: dict[str, Any], points: dict[str, list[Trial]], metric: st
     values: list[float] = []
     for trial in points[config[SETTINGS]["trial"]]:
         try:
-            line = plan_line(trial.recipe)
-            run_steps(line.steps, line.recipe, line.storage)
+            plan = plan_run(trial.recipe)
+            run_steps(plan.steps, plan.recipe, plan.storage)
         except Exception as error:
             worst = -math.inf if mode == "max" else math.inf
-            tune.report({VALUE: worst, "seeds": len(values), ERROR: f"{trial.name}: {type(error).__name__}: {error}"})
+            message = f"{trial.name}: {type(error).__name__}: {error}"
+            tune.report({TRIAL: trial.name, VALUE: worst, "seeds": len(values), ERROR: message})
             return
-        metrics = metrics_of(line)
+        metrics = metrics_of(plan)
         values.append(metrics[metric])
-        tune.report({VALUE: sum(values) / len(values), "seeds": len(values), **metrics})
+        tune.report({TRIAL: trial.name, VALUE: sum(values) / len(values), "seeds": len(values), **metrics})
 
 
-def metrics_of(line: Line) -> dict[str, float]:
+def metrics_of(plan: RunPlan) -> dict[str, float]:
     """Return the value of each task's metrics, as {"TASK.METRIC": value}."""
-    (selector,) = (step.label.removeprefix("select ") for step in line.steps if step.artifact.stage == "select")
-    metrics = line.step(f"evaluate {selector}").artifact.manifest()["metrics"]
+    metrics = plan.step("evaluate", plan.recipe.selection.selector).artifact.manifest()["metrics"]
     return {f"{task}.{name}": found["value"] for task, by_name in metrics.items() for name, found in by_name.items()}

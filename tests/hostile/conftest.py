@@ -6,17 +6,34 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s2l_ray.cli import main
-from s2l_ray.config import DataConfig
+from s2l_ray.cli.main import main
 from s2l_ray.modeling.examples import ExampleMaker
 from s2l_ray.modeling.models import load_tokenizer
 from s2l_ray.quickstart import ASSETS
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.rows.accounting import NARROW, settle
 from s2l_ray.rows.listing import file_names, list_files
 from s2l_ray.rows.scanning import scan_file
+from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import plan_units
-from s2l_ray.stages.prepare import _find_format, _parquet_schema
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.stages.prepare import find_shape
+
+
+class Trap:
+    """Leaves a file when it is unpickled."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __reduce__(self):
+        return open, (str(self.file), "w")
+
+
+@pytest.fixture(scope="session")
+def trap():
+    """A function (file) -> an object that leaves this file when its pickle is opened."""
+    return Trap
 
 
 @pytest.fixture
@@ -66,7 +83,7 @@ def accounts_of(write_files, quickstart_tokenizer):
         uris = list_files(data.path)
         named = zip(uris, file_names(uris), strict=True)
         scans = tuple(scan_file(uri, rows_per_unit=4096, name=name) for uri, name in named)
-        maker = ExampleMaker(data, _find_format(scans, data), quickstart_tokenizer, _parquet_schema(scans))
+        maker = ExampleMaker(data, find_shape(scans, data), quickstart_tokenizer, unify_schemas(scans))
         parts = [maker.make(unit, None) for unit in plan_units(scans, 4096)]
         accounts = settle([part.select(NARROW) for part in parts], data)
         assert accounts.num_read == sum(scan.num_rows for scan in scans)

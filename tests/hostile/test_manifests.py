@@ -5,14 +5,14 @@ import json
 import pyarrow as pa
 import pytest
 
-from s2l_ray.artifacts import Artifact, read_manifest
-from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.execution import shards
-from s2l_ray.parts import shard_parts
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.stages.select import SelectInputs, run_select
-from s2l_ray.storage import Storage
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.stages.select import run_select
+from s2l_ray.storage.artifacts import Artifact, read_manifest, sealed
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables.chunked_table import chunked_from_shards
 
 ROWS = {"read": 10, "examples": 9, "duplicates": 1, "quarantined": 0}
 
@@ -38,7 +38,18 @@ def lie(**changes):
     return lambda manifest: {k: v for k, v in {**manifest, **changes}.items() if v is not None}
 
 
+RECORD = {"name": "r", "command": "s2l run r", "started": 1.0}
+
+
+@pytest.fixture
+def word_recipe(small_recipe, word_problems, tmp_path):
+    """A recipe as a run's record keeps it."""
+    return small_recipe(word_problems, tmp_path / "out").model_dump()
+
+
 LIES = {
+    "no packages": (lie(packages=None), "it was changed after it was written"),
+    "another wall time": (lie(wall_s=5.5), "it was changed after it was written"),
     "no JSON": (lambda m: b"{no", "not readable as JSON"),
     "empty": (lambda m: b"", "not readable as JSON"),
     "cut off": (lambda m: json.dumps(m).encode()[:-9], "not readable as JSON"),
@@ -56,7 +67,7 @@ LIES = {
     "rows true": (lie(rows={"examples": True}), "must be counts"),
     "rows that do not add up": (lie(rows={**ROWS, "examples": 8}), "do not add up: read = examples"),
     "quarantine left out": (lie(rows={"read": 10, "examples": 9}), "do not add up"),
-    "no time": (lie(wall_s=None), "wall_s=None is no number"),
+    "no time": (lie(wall_s=None), "wall_s=None is not a number"),
     "another fingerprint": (lie(fingerprint="0" * 16), "states fingerprint '0000000000000000', its folder says"),
     "no fingerprint": (lie(fingerprint=None), "states fingerprint None"),
     "another stage": (lie(stage="select"), "states stage 'select'"),
@@ -64,7 +75,7 @@ LIES = {
 
 
 @pytest.mark.parametrize("case", LIES)
-def test_a_manifest_that_lies_is_not_believed(case, examples, storage, s2l):
+def test_a_manifest_that_lies_is_not_believed(case, examples, storage, s2l, word_recipe):
     change, message = LIES[case]
     changed = change(examples.manifest())
     content = changed if isinstance(changed, bytes) else json.dumps(changed).encode()
@@ -72,18 +83,24 @@ def test_a_manifest_that_lies_is_not_believed(case, examples, storage, s2l):
     with pytest.raises(InputError, match=rf"prepare/{examples.fingerprint}/manifest\.json: .*{message}.*delete"):
         examples.manifest()
     step = {"label": "prepare", "stage": "prepare", "fingerprint": examples.fingerprint}
-    storage.write_json("runs/r/run.json", {"command": "s2l run r", "steps": [step]})
-    code, out, err = s2l("status", storage.uri_of("runs/r"))
-    assert (code, out) == (2, "") and "manifest.json" in err and "delete" in err
+    storage.write_json("runs/r/run.json", {**RECORD, "recipe": word_recipe, "steps": [step]})
+    for command in ("status", "report"):
+        code, out, err = s2l(command, storage.uri_of("runs/r"))
+        assert (code, out) == (2, "") and "manifest.json" in err and "delete" in err, command
 
 
 STEP = {"label": "l", "stage": "prepare", "fingerprint": "0" * 16}
+WHOLE = {**RECORD, "recipe": {}, "steps": [STEP]}
 BAD_RECORDS = {
-    "no JSON": b"{no", "empty": b"", "not UTF-8": b"\xff", "a list": [], "empty object": {}, "no command": {"steps": [STEP]},
-    "steps a number": {"command": "c", "steps": 5}, "a step a text": {"command": "c", "steps": ["x"]},
-    "a step empty": {"command": "c", "steps": [{}]}, "command a number": {"command": 5, "steps": [STEP]},
-    "a stage that climbs": {"command": "c", "steps": [{**STEP, "stage": "../.."}]},
-    "a fingerprint that climbs": {"command": "c", "steps": [{**STEP, "fingerprint": "../../etc"}]},
+    "no JSON": b"{no", "empty": b"", "not UTF-8": b"\xff", "a list": [], "empty object": {},
+    **{f"no {key}": {name: value for name, value in WHOLE.items() if name != key} for key in WHOLE},
+    "steps a number": {**WHOLE, "steps": 5}, "a step a text": {**WHOLE, "steps": ["x"]},
+    "a step empty": {**WHOLE, "steps": [{}]}, "command a number": {**WHOLE, "command": 5},
+    "started a text": {**WHOLE, "started": "now"}, "recipe a list": {**WHOLE, "recipe": []},
+    "a stage that climbs": {**WHOLE, "steps": [{**STEP, "stage": "../.."}]},
+    "a fingerprint that climbs": {**WHOLE, "steps": [{**STEP, "fingerprint": "../../etc"}]},
+    "trials a number": {**WHOLE, "trials": 5}, "a trial a text": {**WHOLE, "trials": ["x"]},
+    "a trial without steps": {**WHOLE, "trials": [{"trial": "t"}]},
 }
 
 
@@ -91,8 +108,9 @@ BAD_RECORDS = {
 def test_a_bad_record_of_a_run_is_named(case, storage, s2l):
     content = BAD_RECORDS[case]
     storage.write_bytes("runs/r/run.json", content if isinstance(content, bytes) else json.dumps(content).encode())
-    code, out, err = s2l("status", storage.uri_of("runs/r"))
-    assert (code, out) == (2, "") and "runs/r/run.json: not" in err
+    for command in ("status", "report"):
+        code, out, err = s2l(command, storage.uri_of("runs/r"))
+        assert (code, out) == (2, "") and "runs/r/run.json: not" in err, command
 
 
 MARKERS = {"no JSON": (b"{", "not readable as JSON"), "a list": (b"[]", "holds schema version None"),
@@ -126,7 +144,7 @@ BAD_SHARDS = {
 
 @pytest.mark.parametrize(("stage", "name"), [("..", "x"), ("prepare", "../../elsewhere"), ("a/b", "c"), ("", "c")])
 def test_a_name_that_leads_elsewhere_is_no_artifacts(stage, name, storage):
-    with pytest.raises(InputError, match="is no artifact's name: the record that names it is damaged"):
+    with pytest.raises(InputError, match="is not the name of an artifact: the record that names it is damaged"):
         read_manifest(storage, stage, name)
 
 
@@ -145,22 +163,22 @@ def test_a_finished_shard_that_lies_is_found_out(case, examples, storage):
 
 
 def test_a_pool_of_other_size_than_its_manifest_says_is_not_selected_from(examples, storage):
-    storage.write_json(examples.file("manifest.json"), {**examples.manifest(), "rows": {"examples": 900}})
-    nothing = Artifact(storage, "trajectories", {})
+    manifest = {key: value for key, value in examples.manifest().items() if key != "hash"}
+    storage.write_json(examples.file("manifest.json"), sealed({**manifest, "rows": {"examples": 900}}))
     artifact = Artifact(storage, "select", {})
     with pytest.raises(RuntimeError, match=rf"9 rows for 900 examples: delete prepare/{examples.fingerprint}"):
         run_select(artifact, SelectionConfig(selector="random", budget=2), 0,
-                   SelectInputs(examples, examples, nothing, nothing, {}))
+                   {"examples": examples, "target_examples": examples})
     assert not artifact.is_finished
 
 
 def test_a_damaged_footer_among_shards_is_named(examples, storage):
     storage.write_bytes(examples.file("examples/shard-000001.parquet"), b"PAR1" + b"\xff" * 40 + b"PAR1")
     with pytest.raises(InputError, match=r"shard-000001\.parquet: not a readable Parquet file .*delete .* and run again"):
-        shard_parts(storage, examples.file("examples"))
+        chunked_from_shards(examples, "examples")
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "..", "../r", "/etc", "r\n", "שלום"])
 def test_a_run_that_is_not_there_is_said_so(name, storage, s2l):
     code, out, err = s2l("status", name, "--storage", storage.uri)
-    assert (code, out) == (2, "") and "has no run" in err
+    assert (code, out) == (2, "") and "has no run or sweep" in err

@@ -10,7 +10,7 @@ import pytest
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.models import load_model, load_tokenizer, model_identity, tokenizer_identity
 from s2l_ray.quickstart import ASSETS
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.recipe.model import ModelConfig
 
 BASE = ASSETS / "proxy_base"
 
@@ -72,20 +72,10 @@ def test_a_bad_weights_file_is_refused(case, folder):
         load(folder)
 
 
-class Trap:
-    """Leaves a file when it is unpickled."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def __reduce__(self):
-        return open, (str(self.file), "w")
-
-
 @pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "model.ckpt", "tf_model.h5", "flax_model.msgpack"])
-def test_a_folder_of_pickles_is_refused_and_none_is_opened(name, folder, tmp_path):
+def test_a_folder_of_pickles_is_refused_and_none_is_opened(name, folder, tmp_path, trap):
     (folder / "model.safetensors").unlink()
-    (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "trap")))
+    (folder / name).write_bytes(pickle.dumps(trap(tmp_path / "trap")))
     with pytest.raises(InputError, match=r"has no \.safetensors file: save the model with save_pretrained"):
         load(folder)
     with pytest.raises(InputError, match="cannot be loaded"):
@@ -93,9 +83,9 @@ def test_a_folder_of_pickles_is_refused_and_none_is_opened(name, folder, tmp_pat
     assert not (tmp_path / "trap").exists()
 
 
-def test_a_pickle_beside_safetensors_is_not_opened(folder, tmp_path):
+def test_a_pickle_beside_safetensors_is_not_opened(folder, tmp_path, trap):
     for name in ("pytorch_model.bin", "training_args.bin", "optimizer.pt", "scheduler.pt", "rng_state.pth"):
-        (folder / name).write_bytes(pickle.dumps(Trap(tmp_path / "trap")))
+        (folder / name).write_bytes(pickle.dumps(trap(tmp_path / "trap")))
     load(folder)
     assert not (tmp_path / "trap").exists()
 

@@ -6,27 +6,17 @@ import pytest
 import ray.data  # as in every worker: it registers the type  # noqa: F401
 from ray.data._internal.object_extensions.arrow import ArrowPythonObjectArray
 
-from s2l_ray.bring import read_parquet
-from s2l_ray.comparison import compare_selections
+from s2l_ray.comparison.comparison import compare_selections
 from s2l_ray.errors import InputError
-from s2l_ray.parts import parquet_parts
-from s2l_ray.tables import refuse_code
-
-
-class Trap:
-    """Leaves a file when it is unpickled."""
-
-    def __init__(self, file):
-        self.file = file
-
-    def __reduce__(self):
-        return open, (str(self.file), "w")
+from s2l_ray.tables.chunked_table import chunked_from_parquet
+from s2l_ray.tables.losses_file import read_parquet
+from s2l_ray.tables.schemas import refuse_code
 
 
 @pytest.fixture(params=["plain", "in a list", "in a struct"])
-def trapped(request, tmp_path):
+def trapped(request, tmp_path, trap):
     """A Parquet file with a trap in a column."""
-    objects = ArrowPythonObjectArray.from_objects([Trap(tmp_path / "sprung")])
+    objects = ArrowPythonObjectArray.from_objects([trap(tmp_path / "sprung")])
     column = {"plain": objects, "in a list": pa.ListArray.from_arrays([0, 1], objects),
               "in a struct": pa.StructArray.from_arrays([objects], ["inner"])}[request.param]
     (tmp_path / "data").mkdir()
@@ -42,7 +32,7 @@ def test_the_trap_is_one(trapped, tmp_path):
 
 @pytest.mark.parametrize("read", [
     lambda file, accounts_of: accounts_of({"x.parquet": file.read_bytes()}),
-    lambda file, accounts_of: parquet_parts(file, "--trajectories"),
+    lambda file, accounts_of: chunked_from_parquet(file, "--trajectories"),
     lambda file, accounts_of: read_parquet(file, "--embeddings"),
     lambda file, accounts_of: compare_selections([str(file), str(file)]),
 ], ids=["data", "trajectories", "embeddings", "compare"])

@@ -7,7 +7,7 @@ import time
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.recipes import load_recipe
+from s2l_ray.recipe.loading import load_recipe
 
 GOOD = """data: {path: pool.jsonl}
 proxy: {model: {path: some/model}, epochs: 2}

@@ -2,11 +2,11 @@
 
 import pytest
 
-from s2l_ray.cli import main
+from s2l_ray.cli.main import main
 from s2l_ray.errors import InputError
-from s2l_ray.recipes import load_recipe, parse_selection
-from s2l_ray.storage import Storage
-from s2l_ray.submit import address_of
+from s2l_ray.recipe.loading import load_recipe, parse_selection
+from s2l_ray.storage.files import Storage
+from s2l_ray.submit.submit import address_of
 
 PLANTED = "plantedKey0f1e2d3c"
 GOOD = """data: {path: pool.jsonl}

@@ -49,10 +49,10 @@ def places_of_secrets(folder):
 
 def run_watched(arguments, environment):
     """Run a command; returns (exit code, output, the command lines seen below it, the process's id)."""
-    process = subprocess.Popen([sys.executable, "-c", "from s2l_ray.cli import main; main()", *arguments],
+    process = subprocess.Popen([sys.executable, "-c", "from s2l_ray.cli.main import main; main()", *arguments],
                                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
     seen = set()
-    deadline = time.monotonic() + 280
+    deadline = time.monotonic() + 850
     while process.poll() is None and time.monotonic() < deadline:
         seen.update(command_lines_below(process.pid))
         time.sleep(0.5)
@@ -95,8 +95,8 @@ def test_no_command_says_a_secret(command, s2l, tmp_path, monkeypatch):
 
 
 def test_a_manifest_holds_no_environment(tmp_path, monkeypatch):
-    from s2l_ray.artifacts import Artifact
-    from s2l_ray.storage import Storage
+    from s2l_ray.storage.artifacts import Artifact
+    from s2l_ray.storage.files import Storage
 
     for name, value in PLANTED.items():
         monkeypatch.setenv(name, value)

@@ -16,8 +16,9 @@ import ray
 import yaml
 from ray.autoscaler.v2.sdk import get_cluster_status
 
-from s2l_ray.pipeline import plan_line, run_line
-from s2l_ray.results import collect_results
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+from s2l_ray.results.results import collect_results
 
 BIN = Path(sys.executable).parent
 _HEAD_ID = "f" * 51 + "00000"
@@ -25,11 +26,11 @@ _HEAD_ID = "f" * 51 + "00000"
 
 @pytest.fixture(scope="session")
 def finished(ray_cluster, small_recipe, word_problems, tmp_path_factory):
-    """A finished run: (recipe, line, accounts, results)."""
+    """A finished run: (recipe, plan, done, results)."""
     recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"))
-    line = plan_line(recipe)
-    accounts = run_line(line, "test")
-    return recipe, line, accounts, collect_results(line, accounts)
+    plan = plan_run(recipe)
+    done = run_plan(plan, "test")
+    return recipe, plan, done, collect_results(plan, done)
 
 
 @pytest.fixture
@@ -143,7 +144,7 @@ class Nodes:
              BIN / "ray", "start", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
              "--object-store-memory=100000000", *joins],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while not self._answers() or len(self.alive()) == len(before):
             assert time.monotonic() < deadline, "the node did not start"
             time.sleep(0.5)
@@ -162,10 +163,10 @@ class Nodes:
             return {node.node_id for node in (*status.active_nodes, *status.idle_nodes)}
         return set()
 
-    def run(self, recipe, *settings, patch=""):
-        """Start `s2l run` on the cluster, after a line of Python where one is given."""
+    def run(self, recipe, *settings, command="run", patch=""):
+        """Start a command of `s2l` on the cluster, after a line of Python where one is given."""
         return subprocess.Popen(
-            [sys.executable, "-c", f"{patch}\nfrom s2l_ray.cli import main; main()", "run", str(recipe), *settings],
+            [sys.executable, "-c", f"{patch}\nfrom s2l_ray.cli.main import main; main()", command, str(recipe), *settings],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def end(self):
@@ -208,7 +209,7 @@ def _head(settings, *, port=None, num_cpus=2, options=()):
 
 def _wait_for_jobs(address, environment):
     """The job agent answers some seconds after the head does."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         probe = subprocess.run([BIN / "ray", "job", "submit", "--address", address, "--", "true"],
                                capture_output=True, env=environment, check=False)

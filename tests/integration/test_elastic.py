@@ -15,7 +15,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 PROXY = {"selection.controls": [], "evaluation.tasks": [], "target.max_steps": 1, "target.zero_stage": 0}
 
 
-SOON = "from s2l_ray.execution import board, training; board.SETTLED_S = training.SETTLED_S = 3.0"
+SOON = "from s2l_ray.execution import training_progress, training; training_progress.SETTLED_S = training.SETTLED_S = 3.0"
 
 
 def wait_for(condition, seconds, what):
@@ -55,19 +55,18 @@ def running(run):
         run.kill()
 
 
-def ended(run, seconds=300):
+def ended(run, seconds=600):
     out, err = run.communicate(timeout=seconds)
     assert run.returncode == 0, err[-4000:]
     return json.loads(out.splitlines()[-1]), err
 
 
-@pytest.mark.timeout(500)
 def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_file, tmp_path):
     nodes.add(1)
     other = nodes.add(1)
     recipe = recipe_file(**{**PROXY, "proxy.max_steps": 200, "proxy.num_checkpoints": 9, "resources.num_workers": [1, 2]})
-    with running(nodes.run(recipe)) as run:
-        wait_for(lambda: checkpoints(tmp_path), 120, "a checkpoint")
+    with running(nodes.run(recipe, command="proxy")) as run:
+        wait_for(lambda: checkpoints(tmp_path), 300, "a checkpoint")
         other.kill()
         _, err = ended(run)
     assert manifest(tmp_path)["num_workers_used"] == [2, 1], err[-2000:]
@@ -75,12 +74,11 @@ def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_
     assert manifest(tmp_path)["total_steps"] == 200
 
 
-@pytest.mark.timeout(500)
 def test_the_proxy_takes_another_worker_when_a_node_comes(nodes, recipe_file, tmp_path):
     nodes.add(1)
     recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1200, "proxy.num_checkpoints": 0, "resources.num_workers": [1, 2]})
-    with running(nodes.run(recipe, patch=SOON)) as run:
-        wait_for(lambda: num_points(tmp_path) >= 1, 120, "the training")
+    with running(nodes.run(recipe, command="proxy", patch=SOON)) as run:
+        wait_for(lambda: num_points(tmp_path) >= 1, 300, "the training")
         nodes.add(1)
         _, err = ended(run)
     assert "proxy: train: there is room for more workers than 1; going on from a checkpoint with them" in err, err[-2000:]
@@ -88,17 +86,16 @@ def test_the_proxy_takes_another_worker_when_a_node_comes(nodes, recipe_file, tm
     assert manifest(tmp_path)["total_steps"] == 1200 and num_points(tmp_path) == 4  # with the untouched model
 
 
-@pytest.mark.timeout(500)
 def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file, tmp_path):
     nodes.add(1)
     nodes.add(1)
     recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1800, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
     before = nodes.alive()
 
-    with running(nodes.run(recipe)) as run:
-        wait_for(lambda: num_points(tmp_path) >= 1, 120, "the training")
+    with running(nodes.run(recipe, command="proxy")) as run:
+        wait_for(lambda: num_points(tmp_path) >= 1, 300, "the training")
         nodes.add(1)  # what replaces the one that goes
-        wait_for(lambda: num_points(tmp_path) >= 2, 120, "a third of the training")
+        wait_for(lambda: num_points(tmp_path) >= 2, 300, "a third of the training")
         assert not checkpoints(tmp_path), "the recipe asks for none"
         leaving = next(node for node in before if node != head_of(nodes))
         accepted, why = GcsClient(nodes.gcs).drain_node(
@@ -108,7 +105,7 @@ def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file
         ended(run)
     assert manifest(tmp_path)["num_workers_used"] == [2]
     interrupted = weights(tmp_path)
-    ended(nodes.run(recipe, f"storage={tmp_path}/calm/out"))
+    ended(nodes.run(recipe, f"storage={tmp_path}/calm/out", command="proxy"))
     theirs = weights(tmp_path / "calm")
     assert max(float((interrupted[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
 

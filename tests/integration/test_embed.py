@@ -6,32 +6,33 @@ import pytest
 import torch
 from transformers import AutoModel
 
-from s2l_ray.config import ResourcesConfig
-from s2l_ray.pipeline import plan_line, run_line
-from s2l_ray.tables import vectors_matrix
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.tables.schemas import vectors_matrix
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def embedded(finished):
-    """The finished run's line again, asked for a k-center selection: (line, labels of what had to be run)."""
+    """The finished run's line again, asked for a k-center selection: (plan, labels of what had to be run)."""
     recipe = finished[0]
     selection = recipe.selection.model_copy(update={"selector": "k_center", "controls": []})
-    line = plan_line(recipe.model_copy(update={"selection": selection, "name": "embedded"}), "select")
-    accounts = run_line(line, "test")
-    return line, [account["label"] for account in accounts if not account["reused"]]
+    plan = plan_run(recipe.model_copy(update={"selection": selection, "name": "embedded"}), "select")
+    done = run_plan(plan, "test")
+    return plan, [one.step.label for one in done if not one.is_reused]
 
 
 def test_only_what_the_selector_needs_is_computed(embedded):
-    line, run = embedded
-    assert [step.label for step in line.steps] == ["prepare", "proxy", "embed", "select k_center"]
+    plan, run = embedded
+    assert [step.label for step in plan.steps] == ["prepare", "proxy", "embed", "select k_center"]
     assert run == ["embed", "select k_center"], "the proxy is the finished run's"
 
 
 def test_embeddings_are_the_mean_of_the_last_hidden_state_at_unit_length(embedded):
-    line, _ = embedded
-    embed, prepare, proxy = (line.step(label).artifact for label in ("embed", "prepare", "proxy"))
+    plan, _ = embedded
+    embed, prepare, proxy = (plan.step(label).artifact for label in ("embed", "prepare", "proxy"))
     storage = embed.storage
     model = AutoModel.from_pretrained(storage.path(proxy.file("model")), dtype=torch.float32).eval()
     for shard in storage.list_names(embed.file("shards"))[:2]:
@@ -48,20 +49,21 @@ def test_embeddings_are_the_mean_of_the_last_hidden_state_at_unit_length(embedde
 
 
 def test_the_number_of_workers_does_not_change_a_byte(embedded):
-    from s2l_ray.artifacts import Artifact
     from s2l_ray.stages.embed import run_embed
+    from s2l_ray.storage.artifacts import Artifact
 
-    line, _ = embedded
-    done, prepare, proxy = (line.step(label).artifact for label in ("embed", "prepare", "proxy"))
+    plan, _ = embedded
+    done, prepare, proxy = (plan.step(label).artifact for label in ("embed", "prepare", "proxy"))
     again = Artifact(done.storage, "embed", {**done.identity, "copy": 1}, done.parents)
-    run_embed(again, line.recipe.embedding, proxy, prepare, ResourcesConfig(num_scoring_workers=1))
+    alone = plan.recipe.model_copy(update={"resources": ResourcesConfig(num_scoring_workers=1)})
+    run_embed(again, prepare, proxy, alone)
     read = done.storage.read_bytes
     names = done.storage.list_names(done.file("shards"))
     assert names and all(read(done.file(f"shards/{n}")) == read(again.file(f"shards/{n}")) for n in names)
 
 
 def test_the_selection_has_the_budget(embedded):
-    line, _ = embedded
-    artifact = line.step("select k_center").artifact
-    table: pa.Table = artifact.storage.read_table(artifact.file("selection.parquet"))
+    plan, _ = embedded
+    artifact = plan.step("select", "k_center").artifact
+    table: pa.Table = artifact.read_table("selection.parquet")
     assert table.num_rows == 44 and set(artifact.parents) == {"examples", "target_examples", "embeddings"}

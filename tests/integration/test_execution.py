@@ -16,13 +16,15 @@ import pytest
 import ray
 from ray.data import DataContext
 
-from s2l_ray.config import ResourcesConfig
 from s2l_ray.errors import InputError
-from s2l_ray.execution import attempts, board, work
+from s2l_ray.execution import attempts, precision, training_progress, work_units
 from s2l_ray.execution.attempts import UnitError
 from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import name_interface
-from s2l_ray.execution.work import run_units
+from s2l_ray.execution.work_units import run_units
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.storage.files import Storage
 
 pytestmark = pytest.mark.integration
 
@@ -51,7 +53,7 @@ def test_what_the_driver_relies_on_comes_back_when_its_process_dies(ray_cluster)
     count = attempts._Count.options(**on_this_node()).remote()
     assert [ray.get(count.begin.remote(0)) for _ in range(2)] == [1, 2]
     ray.kill(count, no_restart=False)
-    deadline, last = time.monotonic() + 60, 2
+    deadline, last = time.monotonic() + 240, 2
     while time.monotonic() < deadline and (now := ray.get(count.begin.remote(0), timeout=60)) > last:
         last = now  # the kill is on its way
     assert now == 1
@@ -63,7 +65,7 @@ def num_free():
 
 
 def test_a_unit_that_hangs_ends_the_stage_in_time_and_leaves_its_core(ray_cluster, monkeypatch):
-    monkeypatch.setattr(work, "_STUCK_S", 3)
+    monkeypatch.setattr(work_units, "_STUCK_S", 3)
     started = time.monotonic()
     with pytest.raises(InputError, match=r"hang: nothing was finished for over an hour: a unit takes longer than that"):
         run_units("hang", sleeper(), {}, [0.1, 15.0], ResourcesConfig(num_scoring_workers=1, wait_timeout_s=1), actors=True)
@@ -76,8 +78,8 @@ def test_a_unit_that_hangs_ends_the_stage_in_time_and_leaves_its_core(ray_cluste
 
 ON_NODES_THAT_GO = """
 import time, ray
-from s2l_ray.config import ResourcesConfig
-from s2l_ray.execution.work import run_units
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.execution.work_units import run_units
 class Sleeper:
     def run(self, seconds):
         time.sleep(seconds)
@@ -96,7 +98,7 @@ def test_where_the_last_node_for_the_work_is_lost_the_wait_is_said_and_ends(node
     try:
         time.sleep(12)
         worker.kill()
-        _, said = driver.communicate(timeout=90)
+        _, said = driver.communicate(timeout=300)
     finally:
         driver.kill()
     assert "score: waiting for 1 CPUs (free 0)" in said, said
@@ -114,7 +116,7 @@ def metrics():
 
 def test_prometheus_reads_units_and_tokens_of_each_stage(ray_cluster):
     run_units("counted", sleeper(), {}, [0.0, 0.0, 0.0], ResourcesConfig())
-    deadline, found = time.monotonic() + 60, {}
+    deadline, found = time.monotonic() + 240, {}
     while time.monotonic() < deadline and found != {"units": 3.0, "tokens": 300.0}:
         lines = [line for line in metrics().splitlines() if "s2l_" in line and 'stage="counted"' in line]
         found = {
@@ -183,19 +185,20 @@ class TestUnitsThatFail:
 
 
 def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(one_core_taken, monkeypatch, capsys):
-    monkeypatch.setattr(board, "_SAY_WAITING_S", 1.0)
+    monkeypatch.setattr(training_progress, "_REPORT_WAITING_S", 1.0)
     run = SimpleNamespace(name="proxy: train", plan=SimpleNamespace(total_steps=10), config=None)
-    told = board.Board.options(num_cpus=0).remote()
-    with board.running_beside(partial(board.show, told, run, ResourcesConfig(num_workers=2))):
+    progress = training_progress.TrainingProgress.options(num_cpus=0).remote()
+    show = partial(training_progress.show, progress, run, ResourcesConfig(num_workers=2))
+    with training_progress.running_beside(show):
         time.sleep(4)
         waited = capsys.readouterr().err
-        ray.get(told.tell.remote(3, {}))
+        ray.get(progress.report.remote(3, {}))
         time.sleep(2)
         assert "waiting" not in capsys.readouterr().err
-        ray.get(told.tell.remote(-1, {}))  # as Train's controller tells when workers are lost
+        ray.get(progress.report.remote(-1, {}))  # as Train's controller does when workers are lost
         time.sleep(3)
         assert "waiting for 2 CPUs" in capsys.readouterr().err
-    ray.kill(told)
+    ray.kill(progress)
     assert re.search(r"proxy: train: waiting for 2 CPUs \(free 1\), \d s", waited), waited
 
 
@@ -207,3 +210,14 @@ def test_a_training_worker_is_reached_by_its_nodes_address(ray_cluster, monkeypa
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "theirs")
     name_interface()
     assert os.environ["GLOO_SOCKET_IFNAME"] == "theirs"
+
+
+def test_precision_is_settled_by_the_workers_once_and_stays_with_the_artifact(ray_cluster, monkeypatch, tmp_path):
+    resources, storage = ResourcesConfig(), Storage.open(str(tmp_path))
+    first, second = (Artifact(storage, "proxy", {"number": number}) for number in (1, 2))
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda: True)
+    assert precision.settle_precision(first, "auto", resources) == "bf16"
+    monkeypatch.setattr(precision, "has_fast_bf16", lambda: False)  # it goes on on an older machine
+    assert precision.settle_precision(first, "auto", resources) == "bf16"
+    assert precision.settle_precision(second, "auto", resources) == "fp32"
+    assert precision.settle_precision(second, "bf16", resources) == "bf16", "what the recipe says counts"

@@ -4,11 +4,11 @@ import os
 
 import pytest
 
-from s2l_ray.artifacts import package_versions
 from s2l_ray.errors import InputError
 from s2l_ray.execution import preflight
 from s2l_ray.execution.preflight import check_nodes, describe_nodes, local_inputs
-from s2l_ray.storage import Storage
+from s2l_ray.storage.artifacts import package_versions
+from s2l_ray.storage.files import Storage
 
 pytestmark = pytest.mark.integration
 
@@ -60,7 +60,7 @@ def test_a_storage_that_does_not_serve_all_nodes_is_refused_before_work(nodes, r
     nodes.add(1)
     nodes.add(1, mounts=mount.format(tmp_path / "out"))
     run = nodes.run(recipe_file(**{"selection.controls": []}), "--dry-run")
-    _, err = run.communicate(timeout=120)
+    _, err = run.communicate(timeout=300)
     assert run.returncode == 2, err
     assert "does not serve all 2 nodes: node" in err and said in err and "Traceback" not in err
     assert list((tmp_path / "out").glob("*/*")) == [], "nothing was done, and what the check wrote is gone"

@@ -5,13 +5,14 @@ import json
 import pyarrow.parquet as pq
 import pytest
 
-from s2l_ray.config import DataConfig, ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.quickstart import ASSETS
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.originals import json_lines
 from s2l_ray.stages.prepare import plan_prepare, run_prepare
-from s2l_ray.storage import Storage
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.storage.files import Storage
 
 pytestmark = pytest.mark.integration
 MODEL = ModelConfig(path=str(ASSETS / "proxy_base"))
@@ -52,7 +53,7 @@ def test_real_data_is_accounted_for_row_by_row(ray_cluster, real_data, gpt2_toke
         assert lengths == sorted(lengths) and max(lengths) <= 512
         assert all(n >= 1 for n in table["num_supervised_tokens"].to_pylist())
         assert original["example_id"].equals(table["example_id"])
-    quarantine = artifact.storage.read_table(artifact.file("quarantine.parquet"))
+    quarantine = artifact.read_table("quarantine.parquet")
     assert quarantine.num_rows == rows["quarantined"] == sum(manifest["quarantine_reasons"].values())
 
 
@@ -80,7 +81,7 @@ def test_bad_rows_are_set_aside_with_file_row_and_reason(ray_cluster, tmp_path):
     lines[40] = {"instruction": 5, "output": "x"}
     lines[50] = good(0)
     artifact = prepare(tmp_path, {"path": str(write_lines(tmp_path / "rows.jsonl", lines)), "max_bad_fraction": 0.05})
-    quarantine = artifact.storage.read_table(artifact.file("quarantine.parquet")).to_pylist()
+    quarantine = artifact.read_table("quarantine.parquet").to_pylist()
     assert [(q["file"], q["row"], q["reason"]) for q in quarantine] == [
         ("rows.jsonl", 7, "invalid_utf8"), ("rows.jsonl", 11, "not_json"), ("rows.jsonl", 21, "missing_field"),
         ("rows.jsonl", 31, "empty_field"), ("rows.jsonl", 41, "wrong_type")]

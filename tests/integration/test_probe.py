@@ -8,48 +8,50 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from s2l_ray.config import ProbeConfig, ResourcesConfig
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.key_parts import mask_key_parts
 from s2l_ray.modeling.models import load_tokenizer
-from s2l_ray.pipeline import plan_line, run_line
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.recipe.scoring import ProbeConfig
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def probed(finished):
-    """The finished run's line again, asked for three selections by further losses: (line, labels of what was run)."""
+    """The finished run's line again, asked for three selections by further losses: (plan, labels of what was run)."""
     recipe = finished[0]
     selection = recipe.selection.model_copy(update={"selector": "ifd", "controls": ["key_part_gain", "ask_llm"]})
-    line = plan_line(recipe.model_copy(update={"selection": selection, "name": "probed"}), "select")
-    accounts = run_line(line, "test")
-    return line, [account["label"] for account in accounts if not account["reused"]]
+    plan = plan_run(recipe.model_copy(update={"selection": selection, "name": "probed"}), "select")
+    done = run_plan(plan, "test")
+    return plan, [one.step.label for one in done if not one.is_reused]
 
 
-def column(line, label, name):
+def column(plan, name, of=None, stage="probe"):
     """Return a step's column over all shards."""
-    artifact = line.step(label).artifact
+    artifact = plan.step(stage, of).artifact
     shards = artifact.storage.list_names(artifact.file("shards"))
-    return np.concatenate([artifact.storage.read_table(artifact.file(f"shards/{s}"))[name].to_numpy() for s in shards])
+    return np.concatenate([artifact.read_table(f"shards/{s}")[name].to_numpy() for s in shards])
 
 
 def test_no_proxy_is_trained_for_the_losses_of_the_untouched_one(probed):
-    line, run = probed
+    plan, run = probed
     probes = ["probe with_prompt", "probe without_prompt", "probe masked_prompt", "probe judge"]
     selections = ["select ifd", "select key_part_gain", "select ask_llm"]
-    assert [step.label for step in line.steps] == ["prepare", *probes, *selections]
+    assert [step.label for step in plan.steps] == ["prepare", *probes, *selections]
     assert run == [*probes, *selections]
 
 
 def test_the_losses_are_the_model_s_own_one_example_at_a_time(probed):
-    line, _ = probed
-    proxy, prepare = line.recipe.proxy.model, line.step("prepare").artifact
+    plan, _ = probed
+    proxy, prepare = plan.recipe.proxy.model, plan.step("prepare").artifact
     model = AutoModelForCausalLM.from_pretrained(proxy.path, dtype=torch.float32).eval()
     tokenizer = load_tokenizer(proxy)
     shard = prepare.storage.list_names(prepare.file("examples"))[0]
     examples = prepare.storage.read_table(prepare.file(f"examples/{shard}"))
-    found = {name: column(line, f"probe {name}", "loss") for name in ("with_prompt", "without_prompt")}
+    found = {name: column(plan, "loss", name) for name in ("with_prompt", "without_prompt")}
     for row in range(0, examples.num_rows, 17):
         ids = torch.tensor(examples["input_ids"][row].as_py())
         mask = torch.tensor(examples["supervised"][row].as_py())
@@ -63,8 +65,8 @@ def test_the_losses_are_the_model_s_own_one_example_at_a_time(probed):
 
 
 def test_what_is_compared_is_the_same_tokens(probed):
-    line, _ = probed
-    counts = {name: column(line, f"probe {name}", "num_supervised_tokens")
+    plan, _ = probed
+    counts = {name: column(plan, "num_supervised_tokens", name)
               for name in ("with_prompt", "without_prompt", "masked_prompt", "judge")}
     assert (counts["with_prompt"] == counts["without_prompt"]).all()
     assert (counts["with_prompt"] == counts["masked_prompt"]).all()
@@ -72,11 +74,11 @@ def test_what_is_compared_is_the_same_tokens(probed):
 
 
 def test_a_masked_loss_is_that_of_the_example_written_with_masks(probed, word_problems):
-    line, _ = probed
+    plan, _ = probed
     rows = {row["id"]: row for row in map(json.loads, (word_problems / "pool.jsonl").read_text().splitlines())}
-    model = AutoModelForCausalLM.from_pretrained(line.recipe.proxy.model.path, dtype=torch.float32).eval()
-    tokenizer = load_tokenizer(line.recipe.proxy.model)
-    ids, losses = (column(line, "probe masked_prompt", name) for name in ("example_id", "loss"))
+    model = AutoModelForCausalLM.from_pretrained(plan.recipe.proxy.model.path, dtype=torch.float32).eval()
+    tokenizer = load_tokenizer(plan.recipe.proxy.model)
+    ids, losses = (column(plan, name, "masked_prompt") for name in ("example_id", "loss"))
     for place in range(0, len(ids), 31):
         row = rows[ids[place]]
         prompt = tokenizer(mask_key_parts(row["instruction"]) + "\n")["input_ids"]
@@ -88,11 +90,11 @@ def test_a_masked_loss_is_that_of_the_example_written_with_masks(probed, word_pr
 
 
 def test_the_selections_take_the_highest_scores_of_their_tables(probed):
-    line, _ = probed
-    ids = column(line, "probe judge", "example_id")
-    likely = np.exp(-column(line, "probe judge", "loss").astype(np.float64))
-    artifact = line.step("select ask_llm").artifact
-    table: pa.Table = artifact.storage.read_table(artifact.file("selection.parquet"))
+    plan, _ = probed
+    ids = column(plan, "example_id", "judge")
+    likely = np.exp(-column(plan, "loss", "judge").astype(np.float64))
+    artifact = plan.step("select", "ask_llm").artifact
+    table: pa.Table = artifact.read_table("selection.parquet")
     assert table.num_rows == 44 and set(artifact.parents) == {"examples", "target_examples", "judge"}
     assert set(table["example_id"].to_pylist()) == set(ids[np.argsort(-likely)[:44]])
 
@@ -101,25 +103,22 @@ def test_the_finished_proxy_can_be_asked_and_is_trained_for_it(finished):
     recipe = finished[0]
     selection = recipe.selection.model_copy(update={"selector": "ifd", "controls": []})
     asked = recipe.model_copy(update={"selection": selection, "probe": ProbeConfig(point="final"), "name": "final"})
-    line = plan_line(asked, "select")
-    assert [step.label for step in line.steps][:2] == ["prepare", "proxy"]
-    run_line(line, "test")
-    last = np.stack(column(finished[1], "trajectories", "losses"))[:, -1]
-    assert column(line, "probe with_prompt", "loss") == pytest.approx(last, abs=1e-5), "the trajectory's last point"
+    plan = plan_run(asked, "select")
+    assert [step.label for step in plan.steps][:2] == ["prepare", "proxy"]
+    run_plan(plan, "test")
+    last = np.stack(column(finished[1], "losses", stage="trajectories"))[:, -1]
+    assert column(plan, "loss", "with_prompt") == pytest.approx(last, abs=1e-5), "the trajectory's last point"
 
 
 def test_the_number_of_workers_does_not_change_a_byte(probed):
-    from dataclasses import replace
+    from s2l_ray.stages.probe import Probe, run_probe
+    from s2l_ray.storage.artifacts import Artifact
 
-    from s2l_ray.artifacts import Artifact
-    from s2l_ray.stages.probe import plan_probe, run_probe
-
-    line, _ = probed
-    done, prepare = line.step("probe masked_prompt").artifact, line.step("prepare").artifact
-    plan = plan_probe(line.recipe, "masked_prompt", prepare, prepare, "alpaca")
-    assert plan.artifact.fingerprint == done.fingerprint
+    plan, _ = probed
+    done, prepare = plan.step("probe", "masked_prompt").artifact, plan.step("prepare").artifact
     again = Artifact(done.storage, "probe", {**done.identity, "copy": 1}, done.parents)
-    run_probe(replace(plan, artifact=again), ResourcesConfig(num_scoring_workers=1))
+    alone = plan.recipe.model_copy(update={"resources": ResourcesConfig(num_scoring_workers=1)})
+    run_probe(Probe("masked_prompt", again, alone, alone.proxy.model, None, prepare))
     names = done.storage.list_names(done.file("shards"))
     read = done.storage.read_bytes
     assert names and all(read(done.file(f"shards/{n}")) == read(again.file(f"shards/{n}")) for n in names)
@@ -131,4 +130,4 @@ def test_fresh_weights_are_not_asked(small_recipe, word_problems, tmp_path):
              "tokenizer": tokenizer}
     recipe = small_recipe(word_problems, tmp_path, **{"proxy.model": fresh, "selection.selector": "ifd"})
     with pytest.raises(InputError, match=r"probe\.point=initial asks a model of fresh weights"):
-        plan_line(recipe)
+        plan_run(recipe)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from s2l_ray.cli import main
+from s2l_ray.cli.main import main
 from s2l_ray.report.build import write_report
 
 pytestmark = pytest.mark.integration
@@ -34,8 +34,8 @@ def browser():
 @pytest.fixture(scope="module")
 def report(finished, tmp_path_factory):
     """The report of a finished run and of a sweep record about the same arms, with a trial that failed."""
-    recipe, line, _, _ = finished
-    run = line.storage.read_json(f"{line.folder}/run.json")
+    recipe, plan, _, _ = finished
+    run = plan.storage.read_json(f"{plan.folder}/run.json")
     steps = {step["label"]: step for step in run["steps"]}
     shared = [step for step in run["steps"] if step["stage"] in ("prepare", "proxy", "trajectories")]
 
@@ -47,11 +47,11 @@ def report(finished, tmp_path_factory):
                 "state": state, "error": error, "reused": False, "steps": [*shared, *own]}
 
     trials = [trial("s2l", 0, "finished"), trial("random", 0, "finished"), trial("s2l", 1, "failed", ATTACK)]
-    line.storage.write_json("runs/swept/sweep.json", {
+    plan.storage.write_json("sweeps/swept/sweep.json", {
         **{key: run[key] for key in ("recipe", "command", "git_commit", "started")}, "name": "swept", "wall_s": 1.0,
         "metric": "problems.loss", "mode": "min", "shared": shared, "num_trials": 3, "trials": trials})
     file = tmp_path_factory.mktemp("report") / "report.html"
-    write_report([line.storage.uri_of("runs/swept"), line.storage.uri_of(line.folder)], "", file)
+    write_report([plan.storage.uri_of("sweeps/swept"), plan.storage.uri_of(plan.folder)], "", file)
     return file
 
 
@@ -129,11 +129,11 @@ def test_another_cluster_is_shown(browser, report):
 
 
 def test_the_command_writes_it_into_the_runs_folder(finished, capsys):
-    _, line, _, _ = finished
-    main_of("report", line.storage.uri_of(line.folder))
+    _, plan, _, _ = finished
+    main_of("report", plan.storage.uri_of(plan.folder))
     place = json.loads(capsys.readouterr().out.splitlines()[-1])["report"]
-    assert place == line.storage.uri_of(f"{line.folder}/report.html")
-    assert line.storage.exists(f"{line.folder}/report.html")
+    assert place == plan.storage.uri_of(f"{plan.folder}/report.html")
+    assert plan.storage.exists(f"{plan.folder}/report.html")
 
 
 def main_of(*words):

@@ -18,14 +18,14 @@ ROOT = Path(__file__).resolve().parents[2]
 def submit(address, *arguments, **variables):
     """Run `s2l submit` as a user does; variables of None are unset."""
     environment = {name: value for name, value in {**os.environ, **variables}.items() if value is not None}
-    return subprocess.run([sys.executable, "-c", "from s2l_ray.cli import main; main()", "submit", *map(str, arguments),
+    return subprocess.run([sys.executable, "-c", "from s2l_ray.cli.main import main; main()", "submit", *map(str, arguments),
                            "--address", address],
-                          capture_output=True, text=True, env=environment, check=False, timeout=400)
+                          capture_output=True, text=True, env=environment, check=False, timeout=850)
 
 
-@pytest.mark.timeout(420)
 def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, tmp_path):
-    from s2l_ray.status import split_run, status_of
+    from s2l_ray.results.record import find_record
+    from s2l_ray.results.status import status_of
 
     recipe = recipe_file(**{
         "name": "sent", "selection.controls": [], "resources.num_workers": 1, "evaluation.tasks": []})
@@ -34,12 +34,11 @@ def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, tmp_p
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["status"] == "SUCCEEDED" and told["run"] == str(tmp_path / "out" / "runs" / "sent")
     assert "prepare" in done.stderr and '{"arms"' in done.stderr, "the job's log is shown"
-    state = status_of(*split_run(told["run"], ""))
+    state = status_of(find_record(told["run"], ""))
     assert state["left"] == []
     assert state["command"].startswith("s2l run jobs/recipes/recipe.yaml selection.budget=20")
 
 
-@pytest.mark.timeout(200)
 def test_submit_ends_with_the_exit_code_of_a_job_that_fails(loopback_cluster, recipe_file, tmp_path):
     recipe = recipe_file()
     done = submit(loopback_cluster, recipe, f"data.path={tmp_path / 'nothing.jsonl'}")
@@ -48,7 +47,6 @@ def test_submit_ends_with_the_exit_code_of_a_job_that_fails(loopback_cluster, re
     assert json.loads(done.stdout.splitlines()[-1])["status"] == "FAILED"
 
 
-@pytest.mark.timeout(200)
 def test_a_job_gets_the_named_variables_and_no_others(loopback_cluster, recipe_file):
     from ray.job_submission import JobSubmissionClient
 
@@ -72,7 +70,7 @@ def test_a_job_gets_the_named_variables_and_no_others(loopback_cluster, recipe_f
 
 def driver_of(client, job_id):
     """Return the process id of a job's driver, once it runs on this machine."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         for process in psutil.process_iter(["cmdline", "environ"]):
             environment = process.info["environ"] or {}
@@ -84,7 +82,7 @@ def driver_of(client, job_id):
 
 def ended(client, job_id):
     """Wait for a job to end."""
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 240
     while not client.get_job_status(job_id).is_terminal():
         assert time.monotonic() < deadline, f"{job_id} does not end"
         time.sleep(0.5)
@@ -104,7 +102,7 @@ def following(recipe, address):
     """Return a process of `s2l submit` that shows a job's log."""
     # A test runner in the background hands down an ignored SIGINT; a terminal does not.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from s2l_ray.cli import main; main(sys.argv[1:])")
+            "from s2l_ray.cli.main import main; main(sys.argv[1:])")
     process = subprocess.Popen([sys.executable, "-c", code, "submit", recipe, "--address", address],
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     shown = next((line for line in process.stderr if "prepare" in line), None)
@@ -112,14 +110,13 @@ def following(recipe, address):
     return process
 
 
-@pytest.mark.timeout(200)
 def test_ctrl_c_stops_following_and_says_how_to_go_on(loopback_cluster, recipe_file):
     from ray.job_submission import JobSubmissionClient
 
     recipe = recipe_file(**{"proxy.max_steps": 600, "resources.num_workers": 1})
     sending = following(recipe, loopback_cluster)
     sending.send_signal(signal.SIGINT)
-    out, rest = sending.communicate(timeout=60)
+    out, rest = sending.communicate(timeout=300)
     told = json.loads(out.splitlines()[-1])
     assert sending.returncode == 130, rest
     assert f"ray job stop --address {loopback_cluster} {told['job_id']}" in rest and "--follow" in rest
@@ -129,7 +126,6 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(loopback_cluster, recipe_f
     ended(client, told["job_id"])
 
 
-@pytest.mark.timeout(420)
 def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_problems, tmp_path):
     recipe = recipe_file(**{
         "name": "swept", "resources.num_workers": 1, "sweep.control_seeds": 1, "sweep.max_concurrent_trials": 1,
@@ -137,21 +133,19 @@ def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_p
         "evaluation.tasks": [{"name": "problems", "path": str(word_problems / "held_out.jsonl"), "metrics": ["loss"]}]})
     done = submit(loopback_cluster, recipe, "--sweep")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "out" / "runs" / "swept" / "trials.parquet").is_file()
+    assert (tmp_path / "out" / "sweeps" / "swept" / "trials.parquet").is_file()
 
 
-@pytest.mark.timeout(200)
 def test_a_cluster_that_ends_while_followed_is_a_failure_that_says_so(ray_head, recipe_file):
     recipe = recipe_file(**{"proxy.max_steps": 600, "resources.num_workers": 1})
     with ray_head({"RAY_AUTH_MODE": "disabled"}) as address:
         sending = following(recipe, address)
-    out, rest = sending.communicate(timeout=90)
+    out, rest = sending.communicate(timeout=300)
     assert sending.returncode == 1, rest
     assert json.loads(out.splitlines()[-1])["status"] == "UNKNOWN"
     assert "answers no more" in rest and "submit again, finished work is kept" in " ".join(rest.split())
 
 
-@pytest.mark.timeout(200)
 def test_a_cluster_that_wants_a_token_says_how_to_get_one(ray_head, recipe_file, tmp_path):
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4)

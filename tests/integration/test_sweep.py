@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 import pytest
 import ray
 
-from s2l_ray.cli import main
-from s2l_ray.pipeline import plan_line
-from s2l_ray.sweep.run import is_finished, plan_sweep, run_sweep, trials_at_a_time
+from s2l_ray.cli.main import main
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.sweep.run import plan_sweep, run_sweep, trials_at_a_time
 from s2l_ray.sweep.space import plan_trials
 from s2l_ray.sweep.summary import estimates_of, results_of
 
@@ -45,7 +45,7 @@ def swept(ray_cluster, small_recipe, word_problems, tmp_path_factory):
 
     first = recipe(0, 1)
     broken = next(trial for trial in plan_trials(first) if trial.name == "random-b0.1-seed1")
-    artifact = plan_line(broken.recipe).step("finetune random").artifact
+    artifact = plan_run(broken.recipe).step("finetune", "random").artifact
     artifact.storage.write_bytes(artifact.file("model"), b"in the way")
     return recipe, run_sweep(plan_sweep(first, "test")), artifact
 
@@ -58,7 +58,7 @@ def test_a_failed_trial_is_a_failure_with_its_error_and_the_rest_go_on(swept):
         "random-b0.1-seed1": "failed", "full-seed0": "finished",
     }
     assert list(sweep.errors) == ["random-b0.1-seed1"] and "random-b0.1-seed1" in sweep.errors["random-b0.1-seed1"]
-    table = pq.read_table(f"{sweep.storage.uri}/runs/tried/trials.parquet").to_pylist()
+    table = pq.read_table(f"{sweep.storage.uri}/sweeps/tried/trials.parquet").to_pylist()
     by_name = {row["trial"]: row for row in table}
     assert by_name["random-b0.1-seed1"]["metrics"] == [] and by_name["random-b0.1-seed1"]["error"]
     assert all(dict(row["metrics"])["problems.loss"] > 0 and row["wall_s"] > 0 for row in table if row["state"] == "finished")
@@ -78,15 +78,15 @@ def test_what_trials_share_is_made_once(swept):
 
 def test_tensorboard_files_are_written(swept):
     _, sweep, _ = swept
-    trials = [name for name in sweep.storage.list_names("runs/tried/tune") if "-seed" in name]
+    trials = [name for name in sweep.storage.list_names("sweeps/tried/tune") if "-seed" in name]
     assert len(trials) == 5
     for name in trials:
-        assert any("tfevents" in file for file in sweep.storage.list_names(f"runs/tried/tune/{name}"))
+        assert any("tfevents" in file for file in sweep.storage.list_names(f"sweeps/tried/tune/{name}"))
 
 
 def test_the_record_is_json_that_says_what_ran(swept):
     _, sweep, _ = swept
-    record = sweep.storage.read_json("runs/tried/sweep.json")
+    record = sweep.storage.read_json("sweeps/tried/sweep.json")
     assert (record["num_trials"], record["metric"], record["mode"]) == (5, "problems.loss", "min")
     assert [step["label"] for step in record["trials"][0]["steps"]] == [
         "prepare", "prepare task problems", "proxy", "trajectories", "select s2l", "finetune s2l", "evaluate s2l"
@@ -97,13 +97,13 @@ def test_the_record_is_json_that_says_what_ran(swept):
 def test_a_sweep_goes_on_where_it_ended_and_may_be_moved_to_more_trials_at_a_time(swept):
     recipe, before, blocked = swept
     blocked.storage.delete(blocked.file("model"))
-    kept = {t.name: before.lines[t.name].steps[-1].artifact.manifest() for t in before.trials if t.name != "random-b0.1-seed1"}
+    kept = {t.name: before.plans[t.name].steps[-1].artifact.manifest() for t in before.trials if t.name != "random-b0.1-seed1"}
     moved = recipe(0, 1, **{"resources.num_workers": 1})
     assert trials_at_a_time(moved.resources, 3) == 2  # of one CPU each, on two
     sweep = run_sweep(plan_sweep(moved, "test"))
     assert sweep.reused == set(kept) and not sweep.errors
-    assert all(is_finished(line) for line in sweep.lines.values())
-    assert all(sweep.lines[name].steps[-1].artifact.manifest() == manifest for name, manifest in kept.items())
+    assert all(plan.is_finished for plan in sweep.plans.values())
+    assert all(sweep.plans[name].steps[-1].artifact.manifest() == manifest for name, manifest in kept.items())
 
 
 def test_asha_gives_up_points_between_their_seeds(swept):

@@ -12,35 +12,37 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.pipeline import plan_line, run_line
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
 from s2l_ray.stages.finetune import run_finetune
 from s2l_ray.stages.proxy import run_proxy
 from s2l_ray.stages.trajectories import run_trajectories
-from s2l_ray.tables import losses_matrix
+from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.tables.schemas import losses_matrix
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
 def selected(ray_cluster, small_recipe, word_problems, tmp_path_factory):
-    """(recipe, line) with a random selection made."""
+    """(recipe, plan) with a random selection made."""
     recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"), name="selected",
                           **{"selection.selector": "random", "selection.controls": [], "target.precision": "fp32"})
-    line = plan_line(recipe)
-    run_line(plan_line(recipe, "select"), "test")
-    return recipe, line
+    plan = plan_run(recipe)
+    run_plan(plan_run(recipe, "select"), "test")
+    return recipe, plan
 
 
 def finetune(selected, num_workers=2, **changes):
     """Fine-tune under other settings into an artifact of their own; returns its model."""
-    recipe, line = selected
-    target = recipe.target.model_copy(update=changes)
-    resources = recipe.resources.model_copy(update={"num_workers": num_workers})
-    done = line.step("finetune random").artifact
+    recipe, plan = selected
+    changed = recipe.model_copy(update={
+        "target": recipe.target.model_copy(update=changes),
+        "resources": recipe.resources.model_copy(update={"num_workers": num_workers})})
+    done = plan.step("finetune", "random").artifact
     artifact = Artifact(done.storage, "finetune", {**done.identity, "case": [num_workers, changes]}, done.parents)
-    selection, examples = line.step("select random").artifact, line.step("prepare").artifact
-    run_finetune(artifact, target, recipe.seed, selection, examples, resources, "test")
+    selection, examples = plan.step("select", "random").artifact, plan.step("prepare").artifact
+    run_finetune(artifact, selection, examples, changed, "test")
     return AutoModelForCausalLM.from_pretrained(artifact.storage.path(artifact.file("model")), dtype=torch.float32)
 
 
@@ -83,16 +85,17 @@ def test_training_moves_the_weights(selected, stage_0):
 
 @pytest.mark.slow
 def test_what_is_killed_in_mid_epoch_changes_neither_weights_nor_trajectories(selected):
-    recipe, line = selected
-    prepare = line.step("prepare").artifact
+    recipe, plan = selected
+    prepare = plan.step("prepare").artifact
     proxy = recipe.proxy.model_copy(update={"max_steps": 120, "num_checkpoints": 4})
+    longer = recipe.model_copy(update={"proxy": proxy})
     steps_an_epoch = math.ceil(prepare.manifest()["rows"]["examples"] / proxy.global_batch_size)
     # An example that a resumed epoch left out or took twice would be another step of Adam: up to 1e-3 a weight.
     assert all(step % steps_an_epoch for step in (24, 48, 72, 96)), "no checkpoint is at the end of an epoch"
     killed = []
 
     def kill_one(kind, folder):
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline and kind not in killed:
             saved = [n for n in prepare.storage.list_names(folder) if n.startswith("checkpoint")]
             found = processes_of(kind) if saved else []
@@ -106,12 +109,12 @@ def test_what_is_killed_in_mid_epoch_changes_neither_weights_nor_trajectories(se
         thread = threading.Thread(target=kill_one, args=(kill, artifact.file("resume")), daemon=True)
         if kill:
             thread.start()
-        run_proxy(artifact, prepare, proxy, recipe.trajectory, recipe.seed, recipe.resources)
+        run_proxy(artifact, prepare, longer)
         assert not artifact.storage.exists(artifact.file("resume")), "resume checkpoints are cleared away"
         folders = ["model", *(f"point-{p['step']:08d}" for p in artifact.manifest()["points"])]
         models = [AutoModelForCausalLM.from_pretrained(artifact.storage.path(artifact.file(f))) for f in folders]
         losses = Artifact(prepare.storage, "trajectories", {"case": case}, {"proxy": artifact.fingerprint})
-        run_trajectories(losses, artifact, prepare, recipe.trajectory, recipe.resources)
+        run_trajectories(losses, artifact, prepare, longer)
         shards = prepare.storage.list_names(losses.file("shards"))
         return models, pa.concat_tables([prepare.storage.read_table(losses.file(f"shards/{name}")) for name in shards])
 

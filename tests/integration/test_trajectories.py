@@ -15,25 +15,25 @@ import yaml
 from ray.util.state import list_actors
 from transformers import AutoModelForCausalLM
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.cli import main
-from s2l_ray.config import ResourcesConfig
+from s2l_ray.cli.main import main
 from s2l_ray.execution.attempts import UnitError
+from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.stages.select import select_from_file
 from s2l_ray.stages.trajectories import run_trajectories
-from s2l_ray.tables import losses_matrix
+from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.tables.schemas import losses_matrix
 
 pytestmark = pytest.mark.integration
 
 
 @pytest.fixture
 def scored(finished):
-    """(recipe, line) run at least up to trajectories."""
+    """(recipe, plan) run at least up to trajectories."""
     return finished[0], finished[1]
 
 
-def artifacts(line):
-    return [line.step(label).artifact for label in ("prepare", "proxy", "trajectories")]
+def artifacts(plan):
+    return [plan.step(label).artifact for label in ("prepare", "proxy", "trajectories")]
 
 
 def read(artifact, folder):
@@ -42,11 +42,11 @@ def read(artifact, folder):
     return pa.concat_tables([storage.read_table(artifact.file(f"{folder}/{name}")) for name in names])
 
 
-def score_again(line, recipe, seed_marker, resources):
+def score_again(plan, recipe, seed_marker, resources):
     """Score the same examples into another artifact, and return it."""
-    prepare, proxy, done = artifacts(line)
+    prepare, proxy, done = artifacts(plan)
     other = Artifact(done.storage, "trajectories", {**done.identity, "copy": seed_marker}, done.parents)
-    run_trajectories(other, proxy, prepare, recipe.trajectory, resources)
+    run_trajectories(other, proxy, prepare, recipe.model_copy(update={"resources": resources}))
     return other
 
 
@@ -56,8 +56,8 @@ def shard_bytes(artifact):
 
 
 def test_losses_equal_the_model_at_batch_size_1(scored):
-    _, line = scored
-    prepare, proxy, done = artifacts(line)
+    _, plan = scored
+    prepare, proxy, done = artifacts(plan)
     examples, losses_NC = read(prepare, "examples"), losses_matrix(read(done, "shards"))
     points = proxy.manifest()["points"]
     assert [p["fraction"] for p in points] == pytest.approx([0, 1 / 3, 2 / 3, 1])
@@ -74,8 +74,8 @@ def test_losses_equal_the_model_at_batch_size_1(scored):
 
 
 def test_the_last_point_is_the_finished_proxy(scored):
-    _, line = scored
-    proxy = artifacts(line)[1]
+    _, plan = scored
+    proxy = artifacts(plan)[1]
     last = proxy.manifest()["points"][-1]["step"]
     weights = [AutoModelForCausalLM.from_pretrained(proxy.storage.path(proxy.file(folder))).state_dict()
                for folder in (f"point-{last:08d}", "model")]
@@ -83,22 +83,22 @@ def test_the_last_point_is_the_finished_proxy(scored):
 
 
 def test_one_and_two_workers_write_the_same_bytes(scored):
-    recipe, line = scored
-    first = shard_bytes(artifacts(line)[2])
+    recipe, plan = scored
+    first = shard_bytes(artifacts(plan)[2])
     for workers in (1, 2):
-        again = score_again(line, recipe, f"workers{workers}", ResourcesConfig(num_scoring_workers=workers))
+        again = score_again(plan, recipe, f"workers{workers}", ResourcesConfig(num_scoring_workers=workers))
         assert shard_bytes(again) == first
-    assert len(first) == -(-artifacts(line)[0].manifest()["rows"]["examples"] // 64)
+    assert len(first) == -(-artifacts(plan)[0].manifest()["rows"]["examples"] // 64)
 
 
 def test_a_killed_actor_loses_nothing(scored):
-    recipe, line = scored
-    killed = []
+    recipe, plan = scored
+    killed, address = [], ray.get_runtime_context().gcs_address  # there may be other clusters on this machine
 
     def kill_one():
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240
         while time.monotonic() < deadline and not killed:
-            for actor in list_actors(filters=[("state", "=", "ALIVE")], detail=True, limit=10_000,
+            for actor in list_actors(address=address, filters=[("state", "=", "ALIVE")], detail=True, limit=10_000,
                                      raise_on_missing_output=False):
                 if "MapWorker" in actor.class_name and actor.pid:
                     os.kill(actor.pid, signal.SIGKILL)
@@ -108,29 +108,29 @@ def test_a_killed_actor_loses_nothing(scored):
 
     thread = threading.Thread(target=kill_one)
     thread.start()
-    again = score_again(line, recipe, "killed", ResourcesConfig(num_scoring_workers=1))
+    again = score_again(plan, recipe, "killed", ResourcesConfig(num_scoring_workers=1))
     thread.join()
     assert killed, "no actor was found to kill"
-    assert shard_bytes(again) == shard_bytes(artifacts(line)[2])
+    assert shard_bytes(again) == shard_bytes(artifacts(plan)[2])
 
 
 def test_finished_shards_are_not_scored_again(scored):
-    recipe, line = scored
-    prepare, proxy, done = artifacts(line)
+    recipe, plan = scored
+    prepare, proxy, done = artifacts(plan)
     storage = done.storage
     partial = Artifact(storage, "trajectories", {**done.identity, "copy": "partial"}, done.parents)
     names = storage.list_names(done.file("shards"))
     for name in names[:4]:
         storage.write_bytes(partial.file(f"shards/{name}"), storage.read_bytes(done.file(f"shards/{name}")))
-    manifest = run_trajectories(partial, proxy, prepare, recipe.trajectory, ResourcesConfig())
+    manifest = run_trajectories(partial, proxy, prepare, recipe)
     assert (manifest["num_shards_reused"], manifest["num_shards"]) == (4, len(names))
     assert shard_bytes(partial) == shard_bytes(done)
 
 
 @pytest.mark.slow
 def test_a_poisoned_shard_stops_the_stage_with_its_name_and_the_others_are_kept(scored):
-    recipe, line = scored
-    prepare, proxy, done = artifacts(line)
+    recipe, plan = scored
+    prepare, proxy, done = artifacts(plan)
     storage, shards = prepare.storage, prepare.storage.list_names(prepare.file("examples"))
     path = prepare.file(f"examples/{shards[2]}")
     sound, table = storage.read_bytes(path), storage.read_table(path)
@@ -141,39 +141,39 @@ def test_a_poisoned_shard_stops_the_stage_with_its_name_and_the_others_are_kept(
     storage.write_table(path, table.set_column(place, "input_ids", pa.array(ids, table["input_ids"].type)))
     try:
         with pytest.raises(UnitError, match=f"trajectories: shard {shards[2]} .first example '{table['example_id'][0]}'. failed: "):
-            run_trajectories(other, proxy, prepare, recipe.trajectory, recipe.resources)
+            run_trajectories(other, proxy, prepare, recipe)
     finally:
         storage.write_bytes(path, sound)
     assert storage.list_names(other.file("shards")) == [name for name in shards if name != shards[2]]
-    manifest = run_trajectories(other, proxy, prepare, recipe.trajectory, recipe.resources)
+    manifest = run_trajectories(other, proxy, prepare, recipe)
     assert manifest["num_shards_reused"] == len(shards) - 1
     assert shard_bytes(other) == shard_bytes(done)
 
 
 def test_a_shard_of_other_examples_is_an_error_and_never_a_hole(scored):
-    recipe, line = scored
-    prepare, proxy, done = artifacts(line)
+    recipe, plan = scored
+    prepare, proxy, done = artifacts(plan)
     storage = done.storage
     broken = Artifact(storage, "trajectories", {**done.identity, "copy": "broken"}, done.parents)
     names = storage.list_names(done.file("shards"))
     for name in names:  # the first shard's rows under every name
         storage.write_bytes(broken.file(f"shards/{name}"), storage.read_bytes(done.file(f"shards/{names[0]}")))
     with pytest.raises(RuntimeError, match=f"trajectories of {names[1]} are not those of its examples"):
-        run_trajectories(broken, proxy, prepare, recipe.trajectory, ResourcesConfig())
+        run_trajectories(broken, proxy, prepare, recipe)
     assert not broken.is_finished
 
 
 def test_the_exported_file_selects_as_the_run_did(scored, tmp_path, capsys):
-    recipe, line = scored
+    recipe, plan = scored
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     export = tmp_path / "losses.parquet"
     with pytest.raises(SystemExit) as ended:
         main(["trajectories", str(tmp_path / "recipe.yaml"), "--export", str(export)])
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert not ended.value.code and result["export"]["rows"] == result["pool"]["examples"]
-    assert result["export"]["points"] == artifacts(line)[2].manifest()["points"]
+    assert result["export"]["points"] == artifacts(plan)[2].manifest()["points"]
     select_from_file(export, recipe.selection, recipe.seed, tmp_path / "chosen")
-    select = line.step("select s2l").artifact
+    select = plan.step("select", "s2l").artifact
     ours = select.storage.read_table(select.file("selection.parquet"))
     assert pq.read_table(tmp_path / "chosen" / "selection.parquet").to_pylist() == ours.to_pylist()
 

@@ -19,8 +19,9 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 
-from s2l_ray.pipeline import plan_line, run_line
-from s2l_ray.recipes import load_recipe
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+from s2l_ray.recipe.loading import load_recipe
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1800)]
 BIN = Path(sys.executable).parent
@@ -70,7 +71,7 @@ class Hosts:
         ip("-n", f"{self.name}-s", "link", "set", "to-b", "down")
         assert not self.a_reaches_b()
 
-    def mend(self):
+    def fix(self):
         ip("-n", f"{self.name}-s", "link", "set", "to-b", "up")
 
     def a_reaches_b(self):
@@ -179,7 +180,7 @@ def recipe(recipe_file, problems):
 def on_one_host(ray_cluster, small_recipe, problems, tmp_path_factory):
     """What the recipe selects where nothing happens, and the bytes of its trajectories."""
     storage = tmp_path_factory.mktemp("one-host")
-    run_line(plan_line(small_recipe(problems, storage, **LONG), "select"), "on one host")
+    run_plan(plan_run(small_recipe(problems, storage, **LONG), "select"), "on one host")
     return selected(storage), {name: shard.read_bytes() for name, shard in shards(storage).items()}
 
 
@@ -231,7 +232,7 @@ def test_a_cable_pulled_for_20_s_while_scoring_changes_nothing(hosts, recipe, on
     hosts.cut()
     assert not is_scored(storage), "cut too late"
     time.sleep(20)
-    hosts.mend()
+    hosts.fix()
     assert run.wait(600) == 0, Path(f"{out}.err").read_text()[-3000:]
     assert_same(storage, on_one_host)
     assert before.items() <= times(shards(storage)).items(), "finished shards are scored once"
@@ -253,7 +254,7 @@ def test_a_cable_pulled_for_good_while_scoring_loses_nothing(hosts, recipe, on_o
     scored = times(shards(storage))
     assert before.items() <= scored.items()
 
-    hosts.mend()
+    hosts.fix()
     hosts.raylets["b"].wait(90)  # without its head it ends by itself
     hosts.join("b")
     again = hosts.s2l("run", recipe, out)

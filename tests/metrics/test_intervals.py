@@ -10,7 +10,6 @@ from s2l_ray.metrics.intervals import (
     Estimate,
     bootstrap_statistic,
     mean_interval,
-    mean_over_groups,
     paired_difference,
     proportion_interval,
 )
@@ -103,20 +102,6 @@ def test_paired_difference_drops_what_the_pairs_share() -> None:
     assert paired_difference([3, 1], [1, 2], rng()) == Estimate(value=0.5, low=-1.0, high=2.0, n=2)
 
 
-def test_mean_over_groups_gives_each_group_one_vote() -> None:
-    # Group means 1 and 0 average to 1/2, though three of four values are 1; nothing varies within a group.
-    estimate = mean_over_groups([1, 1, 1, 0], ["a", "a", "a", "b"], rng())
-    assert estimate == Estimate(value=0.5, low=0.5, high=0.5, n=4)
-    # {0, 1} in group a (resampled mean 0, 1/2, 1), 4 in group b: (0 + 4)/2 = 2 to (1 + 4)/2 = 2.5.
-    estimate = mean_over_groups([0, 4, 1], ["a", "b", "a"], rng())
-    assert estimate == Estimate(value=2.25, low=2.0, high=2.5, n=3)
-
-
-def test_one_group_is_the_plain_mean() -> None:
-    values_N = rng(7).normal(size=30)
-    assert mean_over_groups(values_N, ["only"] * 30, rng(8)) == mean_interval(values_N, rng(8))
-
-
 def test_bootstrap_statistic_of_a_ratio() -> None:
     # Score = sum of column 0 / sum of column 1; rows (1, 2) and (3, 4) give 4/6, and resamples 1/2, 4/6, 3/4.
     stats_ND = np.array([[1, 2], [3, 4]])
@@ -144,7 +129,6 @@ def test_to_dict() -> None:
         (lambda: mean_interval([[1.0]], rng()), r"shape \(1, 1\) and should be \(N,\)"),
         (lambda: mean_interval([1.0], rng(), 0), r"num_resamples=0 should be >= 1"),
         (lambda: paired_difference([1], [1, 2], rng()), r"values_a_N has 1 values, values_b_N has 2"),
-        (lambda: mean_over_groups([1, 2], ["a"], rng()), r"values_N has 2 values, groups_N has 1"),
         (lambda: proportion_interval(0, 0), r"n=0 should be >= 1"),
         (lambda: proportion_interval(3, 2), r"num_successes=3 should be in 0\.\.n=2"),
         (lambda: bootstrap_statistic(np.zeros((0, 2)), sum, rng()), r"0 rows and should have >= 1"),

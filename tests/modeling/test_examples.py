@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray.config import DataConfig
 from s2l_ray.modeling.examples import PART, ExampleMaker
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.reasons import Reason
 from s2l_ray.rows.scanning import scan_file
 from s2l_ray.rows.units import plan_units

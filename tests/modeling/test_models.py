@@ -20,7 +20,7 @@ from s2l_ray.modeling.models import (
     save_weights,
     tokenizer_identity,
 )
-from s2l_ray.training_config import ModelConfig
+from s2l_ray.recipe.model import ModelConfig
 
 TINY = {"model_type": "gpt_neox", "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2,
         "intermediate_size": 16, "max_position_embeddings": 32}

@@ -4,10 +4,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from s2l_ray.config import DataConfig, ProbeConfig
 from s2l_ray.modeling.probes import judged, masked_prompt, without_prompt
 from s2l_ray.modeling.tokenization import Tokenization
-from s2l_ray.rows.formats import Conversation, Turn
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.scoring import ProbeConfig
+from s2l_ray.rows.conversation import Conversation, Turn
 
 DATA = DataConfig(path="x.jsonl", prompt_style="plain", max_length=40)
 CHAT = "{% for m in messages %}<|im_start|>{{m.role}}\n{{m.content}}<|im_end|>\n{% endfor %}" \

@@ -4,7 +4,9 @@ import pytest
 
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.schedule import plan_training
-from s2l_ray.training_config import ModelConfig, ProxyConfig, TrajectoryConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.scoring import TrajectoryConfig
+from s2l_ray.recipe.training import ProxyConfig
 
 
 def proxy_config(**changes):

@@ -5,16 +5,14 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
 
 from s2l_ray.modeling import throughput
-from s2l_ray.modeling.throughput import matmul_rate, resolve_precision, scoring_operations, throughput_facts
+from s2l_ray.modeling.throughput import has_fast_bf16, matmul_rate, scoring_operations, throughput_facts
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 100}
 
 
-def test_what_is_asked_for_is_taken_and_auto_follows_the_machine():
-    assert [resolve_precision(asked, use_gpu=True) for asked in ("fp32", "bf16", "auto")] == ["fp32", "bf16", "bf16"]
+def test_fast_bf16_is_what_the_cpu_says():
     capabilities = throughput.torch.cpu.get_capabilities()
-    fast = bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
-    assert resolve_precision("auto", use_gpu=False) == ("bf16" if fast else "fp32")
+    assert has_fast_bf16() is bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

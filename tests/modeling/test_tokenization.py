@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2l_ray.modeling.tokenization import Tokenization, conversation_key, needs_chat_template
-from s2l_ray.rows.formats import BadRow, Conversation, Reason, Turn
+from s2l_ray.rows.conversation import BadRow, Conversation, Turn
+from s2l_ray.rows.reasons import Reason
 
 END = "<|endoftext|>"
 CHATML = (

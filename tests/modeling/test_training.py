@@ -1,16 +1,21 @@
 """The training loop against plain torch: .venv/bin/pytest tests/modeling/test_training.py"""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Trainer
+from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Trainer, TrainerCallback
 
 from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
 from s2l_ray.modeling.training import Collator, PointCallback, build_trainer, training_arguments
-from s2l_ray.training_config import ModelConfig, ProxyConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.training import ProxyConfig, Zero
 
 MODELS = {
     "gpt_neox": GPTNeoXConfig(hidden_size=16, num_hidden_layers=2, num_attention_heads=2, intermediate_size=32,
@@ -95,3 +100,69 @@ def test_points_are_recorded_at_their_steps_and_the_last_is_the_finished_model(t
     assert torch.equal(seen[0][name], start[name])
     assert not torch.equal(seen[3][name], start[name])
     assert all(torch.equal(seen[6][n], w) for n, w in model.state_dict().items())
+
+
+def test_the_config_says_whether_deepspeed_runs_it_and_not_its_class(tmp_path):
+    class Sharded(ProxyConfig):
+        @property
+        def zero(self):
+            return Zero(stage=2, offload_optimizer=True)
+
+    proxy, sharded = proxy_config(), Sharded(**proxy_config().model_dump())
+    plan = plan_training(proxy, 13)
+    given = {"num_workers": 1, "output_dir": tmp_path, "seed": 0, "use_gpu": False}
+    assert training_arguments(proxy, plan, **given).deepspeed is None
+    settings = training_arguments(sharded, plan, **given).deepspeed["zero_optimization"]
+    assert settings["stage"] == 2 and settings["offload_optimizer"] == {"device": "cpu"}
+
+
+class SaveEveryStep(TrainerCallback):
+    def on_step_end(self, args, state, control, **kwargs):
+        control.should_save = True
+
+
+def resumed_differences(kind, folder, num_rows, num_workers):
+    """Train, then again from the checkpoint of each step: {step: how far the resumed training's weights end off}."""
+
+    def trained(resume=None):
+        torch.manual_seed(0)
+        model = AutoModelForCausalLM.from_config(MODELS[kind], dtype=torch.float32)
+        config = proxy_config(max_steps=2 * -(-num_rows // 4) + 2)  # into the third epoch
+        plan = plan_training(config, num_rows)
+        arguments = training_arguments(config, plan, num_workers=num_workers, output_dir=folder / ("b" if resume else "a"),
+                                       seed=0, use_gpu=False)
+        assert arguments.world_size == num_workers
+        trainer = build_trainer(model, arguments, examples(num_rows), Collator(pad_id=0),
+                                [] if resume else [SaveEveryStep()])
+        if resume:
+            trainer.resume(folder / "a" / f"checkpoint-{resume}")
+        else:
+            trainer.train()
+        return {name: weight.clone() for name, weight in model.state_dict().items()}, plan.total_steps
+
+    calm, total_steps = trained()
+    differences = {}
+    for step in range(1, total_steps):
+        again, _ = trained(resume=step)
+        differences[step] = max(float((again[name] - weight).abs().max()) for name, weight in calm.items())
+    return differences
+
+
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_training_resumed_anywhere_ends_bitwise_as_one_that_was_not_interrupted(kind, tmp_path):
+    differences = resumed_differences(kind, tmp_path, num_rows=13, num_workers=1)
+    assert len(differences) == 9 and not any(differences.values()), differences  # 4 + 4 + 2 steps
+
+
+@pytest.mark.slow
+def test_two_processes_resumed_anywhere_end_bitwise_as_two_that_were_not_interrupted(tmp_path):
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", __file__, tmp_path]
+    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+if __name__ == "__main__":  # one of the two processes
+    torch.set_num_threads(1)
+    # 7 micro-batches of 2: the last of each epoch has none for the other worker
+    found = resumed_differences("llama", Path(sys.argv[1]), num_rows=13, num_workers=2)
+    assert not any(found.values()), found

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.cluster import KMeans
 
-from s2l_ray import parts
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.kmeans import cluster_rows, nearest_centroids, resolve_num_clusters
+from s2l_ray.tables import chunked_table
 
 
 def rng(seed=0):
@@ -107,7 +107,7 @@ def test_one_thread_or_two_give_the_same_bits(monkeypatch):
     rows = rng(7).random((600_000, 4)).astype(np.float32)  # three blocks
     found = []
     for at_once in (1, 2, 3):
-        monkeypatch.setattr(parts, "_AT_ONCE", at_once)
+        monkeypatch.setattr(chunked_table, "_AT_ONCE", at_once)
         found.append(cluster_rows(rows, 9, rng(), fit_rows=2000, iterations=10))
     for other in found[1:]:
         assert np.array_equal(other.labels_N, found[0].labels_N)

@@ -1,14 +1,18 @@
 """The shipped base models and tokenizer: they load, fit each other, spell every problem and stay small."""
 
+import runpy
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from s2l_ray.quickstart import ASSETS
-from s2l_ray.quickstart.make_base import BOILERPLATE, END, corpus
 from s2l_ray.quickstart.problems import generate
 
+_made = runpy.run_path(str(Path(__file__).with_name("make_base.py")))
+BOILERPLATE, END, corpus = (_made[name] for name in ("BOILERPLATE", "END", "corpus"))
 BASES = ("proxy_base", "target_base")
 MAX_ASSETS_BYTES = 6_000_000
 

@@ -7,9 +7,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from s2l_ray.recipes import parse_recipe
-from s2l_ray.storage import Storage
-from s2l_ray.tables import EXAMPLES, QUARANTINE, SELECTION, shard_name, trajectories_schema, with_metadata
+from s2l_ray.recipe.loading import parse_recipe
+from s2l_ray.storage.artifacts import sealed
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables.schemas import EXAMPLES, QUARANTINE, SELECTION, shard_name, trajectories_schema, with_metadata
 
 SCRIPT = "<script>window.__pwned=1</script>"
 NASTY = (
@@ -43,15 +44,16 @@ class Tiny:
         self.proxy = self.add("proxy", "proxy", {"parents": {"examples": "pool"}, "points": POINTS, "rows": {}})
         self.trajectories = self.add_trajectories(shard_rows)
 
-    def uri(self, name="tiny"):
-        return self.storage.uri_of(f"runs/{name}")
+    def uri(self, name="tiny", kind="runs"):
+        return self.storage.uri_of(f"{kind}/{name}")
 
     def add(self, label, fingerprint, facts):
         stage = label.split()[0]
         about = {"stage": stage, "fingerprint": fingerprint, "packages": {"s2l-ray": "0.1.0"}, "git_commit": "abc",
                  "started": 100.0, "wall_s": 2.0, "parents": {}, **facts}
-        self.storage.write_json(f"{stage}/{fingerprint}/manifest.json", about)
-        return {"label": label, "stage": stage, "fingerprint": fingerprint}
+        self.storage.write_json(f"{stage}/{fingerprint}/manifest.json", sealed(about))
+        arm = label.partition(" ")[2] if stage in ("select", "finetune", "evaluate") else None
+        return {"label": label, "stage": stage, "fingerprint": fingerprint, "arm": None if arm == "base" else arm}
 
     def shards(self, rows):
         return [(shard_name(n), slice(start, start + rows)) for n, start in enumerate(range(0, len(self.ids), rows))]
@@ -153,11 +155,11 @@ class Tiny:
                 "reused": False, "steps": [*self.shared, *steps]}
 
     def write_sweep(self, name, trials):
-        self.storage.write_json(f"runs/{name}/sweep.json", {
+        self.storage.write_json(f"sweeps/{name}/sweep.json", {
             "name": name, "recipe": self.recipe | {"name": name}, "command": "s2l sweep tiny", "git_commit": None,
             "started": 110.0, "wall_s": 9.0, "metric": "problems.exact_match", "mode": "max", "shared": self.shared,
             "num_trials": len(trials), "trials": trials})
-        return self.uri(name)
+        return self.uri(name, "sweeps")
 
 
 @pytest.fixture

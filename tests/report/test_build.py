@@ -112,7 +112,7 @@ def test_a_run_without_tasks(tiny):
 
 
 def test_a_run_of_which_nothing_is_finished(tiny):
-    uri = tiny.write_run(steps=[{"label": "select s2l", "stage": "select", "fingerprint": "later"}])
+    uri = tiny.write_run(steps=[{"label": "select s2l", "stage": "select", "fingerprint": "later", "arm": "s2l"}])
     assert parsed(uri).sections == SECTIONS
     for section in ("clusters", "chosen", "browse"):
         assert "no selection of this run is finished" in sentences(uri, section)

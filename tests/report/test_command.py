@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from s2l_ray.cli import main
+from s2l_ray.cli.main import main
 
 
 def run(capsys, *words):

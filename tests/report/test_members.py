@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from s2l_ray.report.members import read_members
 from s2l_ray.report.pool import PoolSample
-from s2l_ray.tables import SELECTION
+from s2l_ray.tables.schemas import SELECTION
 
 PARAMETERS = {"include_initial": False, "normalise": "none"}
 

@@ -54,7 +54,7 @@ def test_a_failed_trial_is_shown_as_failed_and_never_as_a_number(tiny):
 
 def test_a_study_whose_trials_all_failed(tiny):
     select = tiny.add_select("s2l", "s", [1, 2])
-    later = {"label": "evaluate s2l", "stage": "evaluate", "fingerprint": "later"}
+    later = {"label": "evaluate s2l", "stage": "evaluate", "fingerprint": "later", "arm": "s2l"}
     uri = tiny.write_sweep("swept", [tiny.trial("s2l", 0.2, 0, [select, later], state="failed", error="no")])
     assert "no arm has a finished evaluation" in build_page(read_study([uri], "")).sections["answer"].sentences[0]
 
@@ -76,10 +76,12 @@ def test_runs_of_two_pools_are_refused_by_name(tiny, finished_run):
 
 
 def test_a_run_that_is_not_there(tiny, finished_run):
-    with pytest.raises(InputError, match="has no run or sweep 'absent'; runs there: tiny"):
+    with pytest.raises(InputError, match="has no run or sweep 'absent'; there: runs/tiny"):
         read_study(["absent"], tiny.storage.uri)
 
 
-def test_of_a_run_and_a_sweep_of_one_name_the_later_counts(tiny, finished_run):
-    tiny.write_sweep("tiny", [tiny.trial("s2l", 0.2, 0, tiny.add_arm("s2l", "0", [1, 2], [1, 0]))])
-    assert read_study([finished_run], "").records[0].is_sweep  # 110 s against 90 s
+def test_a_run_and_a_sweep_of_one_name_are_told_apart(tiny, finished_run):
+    swept = tiny.write_sweep("tiny", [tiny.trial("s2l", 0.2, 0, tiny.add_arm("s2l", "0", [1, 2], [1, 0]))])
+    assert not read_study([finished_run], "").records[0].is_sweep and read_study([swept], "").records[0].is_sweep
+    with pytest.raises(InputError, match="'tiny' is a run and a sweep: give runs/tiny or sweeps/tiny"):
+        read_study(["tiny"], tiny.storage.uri)

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray.config import DataConfig
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.accounting import NARROW, settle
 
 KINDS = {"row": pa.int64()}

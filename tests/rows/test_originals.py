@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray.rows.originals import json_lines, originals_table, typed_table, values
+from s2l_ray.rows.originals import json_lines, typed_table, values
 
 TYPED = pa.table(
     {
@@ -26,6 +26,12 @@ TYPED = pa.table(
         "code": pa.array(["x", "y"]).dictionary_encode(),
     }
 )
+
+
+def originals_table(files, rows, raw, typed):
+    """What prepare keeps: `typed` is a struct of the original columns, null for JSON rows."""
+    columns = {"file": files, "row": rows, "raw": raw}
+    return pa.table(columns if typed is None else {**columns, "typed": typed})
 
 
 def from_json(*lines):

@@ -5,15 +5,15 @@ import pyarrow as pa
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import find_selector
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.pool import Pool
 
 
 def select(name, budget, seed=0, **columns):
     count = len(next(iter(columns.values())))
     pool = Pool(pa.array([f"e{i:05d}" for i in range(count)]), **columns)
-    return find_selector(name).select(pool, budget, SelectionConfig(), np.random.default_rng(seed))
+    return SELECTORS.find(name).select(pool, budget, SelectionConfig(), np.random.default_rng(seed))
 
 
 @pytest.mark.parametrize(("name", "column"), [

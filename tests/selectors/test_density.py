@@ -6,8 +6,8 @@ import pytest
 
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.density import kernel_sums
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import density
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods import density
 from s2l_ray.selectors.pool import Pool
 
 

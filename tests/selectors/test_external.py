@@ -4,16 +4,16 @@ import pyarrow as pa
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors.external import External
-from s2l_ray.selectors.interface import pool_of, run_selector
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.external import External
+from s2l_ray.selectors.run import pool_of, run_selector
 
 POOL = pa.table({"example_id": ["a", "b", "c", "d"]})
 
 
 def select(scores, budget=4):
     selector = External()
-    return run_selector(selector, pool_of(POOL, selector.requires, scores=scores), SelectionConfig(budget=budget), 0, {})[0]
+    return run_selector(selector, pool_of(POOL, selector.needs, scores=scores), SelectionConfig(budget=budget), 0, {})[0]
 
 
 def test_the_highest_scores_first_and_equal_ones_in_the_pools_order():

@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors.facility_location import FacilityLocation
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.facility_location import FacilityLocation
 from s2l_ray.selectors.pool import Pool
 
 

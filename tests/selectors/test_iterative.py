@@ -3,8 +3,8 @@
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors.iterative import Iterative
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.iterative import Iterative
 from s2l_ray.selectors.pool import Pool
 
 

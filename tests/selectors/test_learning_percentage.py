@@ -9,13 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2l_ray.errors import InputError
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors.learning_percentage import (
-    LearningPercentage,
-    LearningPercentageApprox,
-    epoch_1_point,
-    learning_percentages,
-)
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.learning_percentage import LearningPercentage, epoch_1_point, learning_percentages
+from s2l_ray.selectors.methods.learning_percentage_approx import LearningPercentageApprox
 from s2l_ray.selectors.pool import Pool
 
 THIRDS = np.array([0, 1 / 3, 2 / 3, 1])

@@ -6,15 +6,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import find_selector
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.pool import Pool
 
 
 def select(name, losses_NC, budget):
     losses = np.asarray(losses_NC, dtype=np.float32)
     pool = Pool(pa.array([f"e{i:05d}" for i in range(len(losses))]), losses_NC=losses)
-    return find_selector(name).select(pool, budget, SelectionConfig(), np.random.default_rng(0))
+    return SELECTORS.find(name).select(pool, budget, SelectionConfig(), np.random.default_rng(0))
 
 
 # First, middle and last point of five examples; the last losses are 2, 0.5, 3, 1, 2 and the decreases 3, 4, 0, -1, 4.

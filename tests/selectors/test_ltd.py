@@ -7,8 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2l_ray.errors import InputError
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors.ltd import LTD
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.ltd import LTD
 from s2l_ray.selectors.pool import Pool
 
 SIZES = (60, 30, 10)

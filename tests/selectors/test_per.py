@@ -1,17 +1,17 @@
 """Any selector inside each source: .venv/bin/pytest tests/selectors/test_per.py"""
 
-from typing import ClassVar
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import SELECTORS, find_selector
-from s2l_ray.selectors.interface import run_selector, selection_identity
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.per import select_per_source
-from s2l_ray.selectors.pool import Choice, Pool
+from s2l_ray.selectors.pool import Pool
+from s2l_ray.selectors.run import run_selector, selection_identity
+from s2l_ray.selectors.selector import Choice, Selector
 
 SOURCES = ["big"] * 80 + ["mid"] * 15 + ["small"] * 5
 
@@ -25,7 +25,7 @@ def pool_with(sources=SOURCES, seed=0):
 
 def select(name, pool, budget, **parameters):
     config = SelectionConfig(selector=name, budget=budget, per="source", **parameters)
-    return run_selector(find_selector(name), pool, config, 0, {})
+    return run_selector(SELECTORS.find(name), pool, config, 0, {})
 
 
 def sources_of(selection, pool):
@@ -71,11 +71,8 @@ def test_another_source_does_not_change_what_one_gives():
 
 
 def test_taking_positions_slices_every_column():
-    class Seen:
-        name: ClassVar[str] = "seen"
-        requires: ClassVar[frozenset[str]] = frozenset()
-        parameters: ClassVar[frozenset[str]] = frozenset()
-        is_nested: ClassVar[bool] = True
+    class Seen(Selector):
+        name = "seen"
 
         def select(self, pool, budget, config, rng):
             pools.append(pool)
@@ -95,9 +92,9 @@ def test_taking_positions_slices_every_column():
 def test_full_ignores_sources_and_every_other_selection_is_named_by_them():
     selection, facts = select("full", pool_with([None] * 4), 1)
     assert selection.num_rows == 4 and facts == {}
-    for name, selector in SELECTORS.items():
+    for selector in SELECTORS:
         plain, per = (selection_identity(selector, SelectionConfig(per=value), 0) for value in (None, "source"))
-        assert (plain != per) is (name != "full")
+        assert (plain != per) is (selector.name != "full")
 
 
 def test_what_cannot_be_shared_out_is_refused():

@@ -7,16 +7,16 @@ import pyarrow as pa
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import find_selector
-from s2l_ray.selectors.interface import pool_of
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.pool import Pool
+from s2l_ray.selectors.run import pool_of
 
 
 def select(name, budget, **probes):
     losses = {probe: np.array(values, dtype=np.float64) for probe, values in probes.items()}
     pool = Pool(pa.array([f"e{i}" for i in range(len(next(iter(losses.values()))))]), probes=losses)
-    return find_selector(name).select(pool, budget, SelectionConfig(), np.random.default_rng(0))
+    return SELECTORS.find(name).select(pool, budget, SelectionConfig(), np.random.default_rng(0))
 
 
 def test_ifd_is_a_ratio_of_perplexities_and_what_misleads_comes_last():
@@ -46,7 +46,7 @@ def test_ask_llm_scores_with_the_probability_of_yes():
 
 
 def test_losses_come_as_tables_by_id_or_as_columns():
-    requires = find_selector("ifd").requires
+    requires = SELECTORS.find("ifd").needs
     table = pa.table({"example_id": ["a", "b"], "loss_with_prompt": [1.0, 2.0], "loss_without_prompt": [3.0, 4.0]})
     pool = pool_of(table, requires)
     order = [["a", "b"].index(i) for i in pool.example_ids.take(pa.array([0, 1])).to_pylist()]

@@ -6,10 +6,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import SELECTORS, find_selector
-from s2l_ray.selectors.interface import pool_of, run_selector, selection_identity
-from s2l_ray.tables import PROBES, SELECTION, with_metadata
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.run import pool_of, run_selector, selection_identity
+from s2l_ray.tables.needs import PROBES, Need
+from s2l_ray.tables.schemas import SELECTION, with_metadata
 
 FRACTIONS = [0, 1 / 3, 2 / 3, 1]
 SEEDS = st.integers(0, 2**31)
@@ -27,7 +28,7 @@ def vectors(rows):
 
 
 def tables(count, seed=0, equal=False):
-    """Return everything that a selector may require: trajectories, further losses, embeddings and scores of `count` examples."""
+    """Return everything that a selector may need: trajectories, further losses, embeddings and scores of `count` examples."""
     rng = np.random.default_rng(seed)
     ids = [f"e{i:05d}" for i in range(count)]
     draw = (lambda *shape: np.ones(shape)) if equal else (lambda *shape: rng.random(shape) + 0.01)
@@ -44,10 +45,10 @@ def tables(count, seed=0, equal=False):
 
 
 def select(made, name, budget, seed=0, **parameters):
-    selector = find_selector(name)
+    selector = SELECTORS.find(name)
     config = SelectionConfig(selector=name, budget=budget, **parameters)
     trajectories, embeddings, scores = made
-    return run_selector(selector, pool_of(trajectories, selector.requires, embeddings, scores), config, seed, {})
+    return run_selector(selector, pool_of(trajectories, selector.needs, embeddings, scores), config, seed, {})
 
 
 def chosen(made, name, budget, seed=0, **parameters):
@@ -55,7 +56,7 @@ def chosen(made, name, budget, seed=0, **parameters):
 
 
 @settings(max_examples=15, deadline=None)
-@pytest.mark.parametrize("name", sorted(SELECTORS))
+@pytest.mark.parametrize("name", SELECTORS.names)
 @given(count=st.integers(1, 60), share=st.floats(0.01, 1), clusters=st.integers(1, 8) | st.just("auto"), seed=SEEDS,
        equal=st.booleans(), by_source=st.sampled_from([{}, {"per": "source"}, {"stratify_by": "source"}]))
 def test_a_selection_is_the_budget_without_repeats_and_reproducible(
@@ -80,17 +81,17 @@ def test_a_selection_is_the_budget_without_repeats_and_reproducible(
 
 
 @pytest.mark.parametrize("by_source", [{}, {"per": "source"}])
-@pytest.mark.parametrize("name", sorted(SELECTORS))
+@pytest.mark.parametrize("name", SELECTORS.names)
 def test_a_budget_of_the_whole_pool_takes_all(name, by_source):
     assert sorted(chosen(tables(30), name, 30, num_clusters=5, **by_source)) == [f"e{i:05d}" for i in range(30)]
 
 
-@pytest.mark.parametrize("name", sorted(SELECTORS))
+@pytest.mark.parametrize("name", SELECTORS.names)
 def test_a_pool_of_one_gives_it(name):
     assert chosen(tables(1), name, 1, num_clusters=1) == ["e00000"]
 
 
-@pytest.mark.parametrize("name", sorted(name for name, selector in SELECTORS.items() if selector.is_nested))
+@pytest.mark.parametrize("name", [selector.name for selector in SELECTORS if selector.is_nested])
 @settings(max_examples=10, deadline=None)
 @given(count=st.integers(2, 60), shares=st.tuples(st.floats(0.01, 1), st.floats(0.01, 1)), seed=SEEDS, equal=st.booleans())
 def test_nested_selectors_keep_what_a_smaller_budget_chose(name, count, shares, seed, equal):
@@ -109,17 +110,27 @@ def test_the_higher_score_comes_first(name, count, seed):
     assert np.isfinite(scores).all() and (np.diff(scores) <= 0).all()
 
 
-@pytest.mark.parametrize("name", sorted(SELECTORS))
+@pytest.mark.parametrize("name", SELECTORS.names)
+def test_a_selector_without_a_seed_gives_one_choice_for_every_seed(name):
+    made = tables(40)
+    differ = {tuple(chosen(made, name, 12, seed, num_clusters=4)) for seed in range(6)}
+    if not SELECTORS.find(name).takes_seed:
+        assert len(differ) == 1
+    elif name != "facility_location":  # which draws above 20,000 examples only
+        assert len(differ) > 1
+
+
+@pytest.mark.parametrize("name", SELECTORS.names)
 def test_a_selector_is_described_and_names_real_fields_and_tables(name):
-    selector = SELECTORS[name]
+    selector = SELECTORS.find(name)
     assert type(selector).__doc__
     assert selector.parameters <= set(SelectionConfig.model_fields) - {"selector", "budget", "seed", "per", "controls"}
-    assert selector.requires <= {"trajectories", "embeddings", "lengths", "scores", "sources", *PROBES}
+    assert selector.needs <= set(Need)
 
 
-@pytest.mark.parametrize("name", sorted(SELECTORS))
+@pytest.mark.parametrize("name", SELECTORS.names)
 def test_identity_is_what_can_change_the_choice(name):
-    selector, base = SELECTORS[name], SelectionConfig(selector=name)
+    selector, base = SELECTORS.find(name), SelectionConfig(selector=name)
     identity = selection_identity(selector, base, 0)
     others = {"per": "source", "num_clusters": 7, "normalise": "ratio", "epoch_1_fraction": 0.5, "num_neighbours": 3,
               "kmeans_iterations": 3}
@@ -127,3 +138,12 @@ def test_identity_is_what_can_change_the_choice(name):
         reads = field in selector.parameters or (field == "per" and name != "full")
         changed = selection_identity(selector, base.model_copy(update={field: value}), 0)
         assert (changed != identity) is reads, field
+    assert (selection_identity(selector, base, 1) != identity) is selector.takes_seed
+    more = base.model_copy(update={"budget": 0.5})
+    assert (selection_identity(selector, more, 0) != identity) is selector.takes_budget
+
+
+def test_what_has_its_default_is_left_out_of_the_identity():
+    # So a parameter that is added to a selector makes no selection stale.
+    assert selection_identity(SELECTORS.find("s2l"), SelectionConfig(), 3) == {"selector": "s2l", "budget": 0.11, "seed": 3}
+    assert selection_identity(SELECTORS.find("full"), SelectionConfig(), 3) == {"selector": "full"}

@@ -5,11 +5,11 @@ import pyarrow as pa
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.selection_config import SelectionConfig
-from s2l_ray.selectors import find_selector
-from s2l_ray.selectors.interface import pool_of, resolve_budget, run_selector
-from s2l_ray.selectors.s2l import prepare_trajectories
-from s2l_ray.tables import with_metadata
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.s2l import prepare_trajectories
+from s2l_ray.selectors.run import pool_of, resolve_budget, run_selector
+from s2l_ray.tables.schemas import with_metadata
 
 
 def table(losses_NC, sources=None, fractions=None):
@@ -27,8 +27,8 @@ def table(losses_NC, sources=None, fractions=None):
 
 def select(pool_table, name="s2l", seed=0, **parameters):
     config = SelectionConfig(selector=name, **parameters)
-    selector = find_selector(name)
-    return run_selector(selector, pool_of(pool_table, selector.requires), config, seed, {})
+    selector = SELECTORS.find(name)
+    return run_selector(selector, pool_of(pool_table, selector.needs), config, seed, {})
 
 
 def random_losses(count, points=4, seed=0):
@@ -103,5 +103,5 @@ def test_bad_tables_and_budgets_say_what_is_wrong():
         pool_of(pa.table({"example_id": ["a", "b", "a"]}), frozenset())
     with pytest.raises(InputError, match=r"NaN or infinite value in `losses`, e.g. \['e00001'\]"):
         pool_of(table([[1, 2], [1, float("nan")]]), frozenset({"trajectories"}))
-    with pytest.raises(InputError, match=r"'s2k' is unknown; did you mean s2l\? known: s2l, "):
-        find_selector("s2k")
+    with pytest.raises(InputError, match=r"'s2k' is unknown; did you mean s2l\? known: ask_llm, "):
+        SELECTORS.find("s2k")

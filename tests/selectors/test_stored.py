@@ -10,15 +10,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray import parts
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.hashing import hash_strings
-from s2l_ray.parts import Parts, table_parts
-from s2l_ray.selection_config import SelectionConfig
+from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors import stored
 from s2l_ray.selectors.stored import StoredIds, StoredLosses, StoredTable
 from s2l_ray.stages.select import select_from_file
-from s2l_ray.storage import Storage
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables import chunked_table
+from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_table
 
 IDS = st.lists(st.text(max_size=12), min_size=1, max_size=40, unique=True)
 
@@ -29,7 +29,7 @@ def table(ids, kind=None):
 
 
 def ordered(given):
-    pool = StoredTable(given if isinstance(given, Parts) else table_parts(given))
+    pool = StoredTable(given if isinstance(given, ChunkedTable) else chunked_from_table(given))
     return StoredIds(pool).take(pa.array(np.arange(len(pool)))).to_pylist()
 
 
@@ -37,7 +37,7 @@ def pieces(whole, sizes):
     """The table cut into parts of these sizes (the last takes the rest)."""
     ends = [0, *np.minimum(np.cumsum(sizes), whole.num_rows).tolist(), whole.num_rows]
     cut = [whole.slice(start, end - start) for start, end in itertools.pairwise(ends) if end > start]
-    return Parts(whole.schema, tuple(part.num_rows for part in cut),
+    return ChunkedTable(whole.schema, tuple(part.num_rows for part in cut),
                  tuple(lambda columns, part=part: part.select(list(columns)) for part in cut))
 
 
@@ -103,8 +103,8 @@ def test_a_file_larger_than_the_room_gives_the_same_selection(name, tmp_path, mo
     config = SelectionConfig(selector=name, budget=0.05, num_clusters=20, kmeans_fit_rows=1000)
     count, chosen = 6000, []
     for turn, (order, held) in enumerate([(np.arange(count), 2**30), (np.random.default_rng(1).permutation(count), 0)]):
-        monkeypatch.setattr(parts, "_HELD_BYTES", held)
-        monkeypatch.setattr(parts, "_PART_ROWS", 700)
+        monkeypatch.setattr(chunked_table, "_HELD_BYTES", held)
+        monkeypatch.setattr(chunked_table, "_PART_ROWS", 700)
         file = write(tmp_path / f"{turn}.parquet", count, order, row_group_size=6000 if turn == 0 else 350)
         select_from_file(Path(file), config, 3, tmp_path / str(turn))
         chosen.append(Storage(str(tmp_path)).read_table(f"{turn}/selection.parquet"))

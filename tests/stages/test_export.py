@@ -5,12 +5,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from s2l_ray.artifacts import Artifact
-from s2l_ray.bring import read_trajectories_file
 from s2l_ray.errors import InputError
 from s2l_ray.stages.trajectories import export_trajectories
-from s2l_ray.storage import Storage
-from s2l_ray.tables import losses_matrix, metadata_of, shard_name, trajectories_schema, with_metadata
+from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.storage.files import Storage
+from s2l_ray.tables.losses_file import read_trajectories_file
+from s2l_ray.tables.schemas import losses_matrix, metadata_of, shard_name, trajectories_schema, with_metadata
 
 POINTS = [{"step": 0, "fraction": 0.0}, {"step": 3, "fraction": 0.5}, {"step": 6, "fraction": 1.0}]
 LOSSES_NC = np.random.default_rng(0).random((10, 3)).astype(np.float32)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from s2l_ray.config import ResourcesConfig
-from s2l_ray.pipeline import plan_line
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.sweep.run import own_share
 
 
@@ -20,5 +20,5 @@ def test_a_trials_evaluation_takes_no_more_than_its_training(settings, most):
 def test_its_share_changes_no_artifact(small_recipe, word_problems, tmp_path):
     recipe = small_recipe(word_problems, tmp_path)
     shared = recipe.model_copy(update={"resources": own_share(recipe.resources)})
-    assert [step.artifact.fingerprint for step in plan_line(recipe).steps] == [
-        step.artifact.fingerprint for step in plan_line(shared).steps]
+    assert [step.artifact.fingerprint for step in plan_run(recipe).steps] == [
+        step.artifact.fingerprint for step in plan_run(shared).steps]

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.recipes import load_recipe, parse_recipe
+from s2l_ray.recipe.loading import load_recipe, parse_recipe
 from s2l_ray.sweep.space import plan_trials
 
 MODEL = {"path": "some/model"}

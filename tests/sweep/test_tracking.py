@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.recipes import load_recipe
+from s2l_ray.recipe.loading import load_recipe
 from s2l_ray.sweep import tracking
 from s2l_ray.sweep.tracking import Narrator, check_tracking
-from s2l_ray.sweep.trial import ERROR, SETTINGS, VALUE
+from s2l_ray.sweep.trial import ERROR, SETTINGS, TRIAL, VALUE
 
 
 def trial(name, status="RUNNING"):
@@ -23,7 +23,7 @@ def said(monkeypatch):
 
 
 def narrator(**changes):
-    asked = {"metric": "held.loss", "mode": "min", "total": 5, "num_done": 1, "room": "2 at a time", "finished": lambda: None}
+    asked = {"metric": "held.loss", "mode": "min", "total": 5, "reused": {"old-seed0"}, "room": "2 at a time", "finished": lambda: None}
     return Narrator(**{**asked, **changes})
 
 
@@ -42,6 +42,14 @@ def test_a_failure_is_never_a_number_and_never_the_best(said):
     story = narrator(mode="max")
     story.on_trial_result(0, [], trial("a"), {VALUE: float("-inf"), "seeds": 0, ERROR: "a: ValueError: no"})
     assert said == ["sweep: FAILED a: ValueError: no  (2/5 trials done, running: none, 3 waiting (2 at a time), ETA 0 s)"]
+
+
+def test_seeds_that_an_earlier_sweep_finished_count_once(said):
+    # Under ASHA a resumed point runs again from its first seed: what is finished is reused and reported once more.
+    story, point = narrator(reused={"a-seed0", "a-seed1"}), trial("a-seed0")
+    for seed in range(3):
+        story.on_trial_result(seed, [point], point, {VALUE: 0.5, "seeds": seed + 1, TRIAL: f"a-seed{seed}"})
+    assert ["/".join(line.partition("(")[2].split("/")[:1]) for line in said] == ["2", "2", "3"]
 
 
 def test_the_record_follows_every_result(said):

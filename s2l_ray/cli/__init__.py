@@ -1,0 +1,8 @@
+"""The command line: `s2l`.
+
+main    the commands, put together
+work    the commands that do work
+select  `s2l select`, by a recipe or from anybody's table
+views   the commands that only look
+output  progress and errors to stderr, tables and one JSON object to stdout, exit codes
+"""

@@ -1,0 +1,74 @@
+"""`s2l select`: by a recipe, or from anybody's table of trajectories."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2l_ray.cli.output import exit_codes, print_json
+from s2l_ray.cli.work import Debug, DryRun, Open, Overrides, run_until
+from s2l_ray.errors import InputError
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.loading import parse_selection
+
+_FROM_FILE = "with --trajectories"
+
+
+def select(
+    recipe: Annotated[str | None, typer.Argument(help="A recipe, unless --trajectories is given.")] = None,
+    overrides: Overrides = None,
+    trajectories: Annotated[
+        Path | None, typer.Option(help="Parquet with example_id and losses (or loss_0, loss_1, ...).")
+    ] = None,
+    kind: Annotated[str | None, typer.Option(help=f"What the losses are: nats or perplexity ({_FROM_FILE}).")] = None,
+    drop_non_finite: Annotated[
+        bool, typer.Option("--drop-non-finite", help=f"Leave out rows with NaN or infinite losses ({_FROM_FILE}).")
+    ] = False,
+    embeddings: Annotated[
+        Path | None, typer.Option(help=f"Parquet with example_id and embedding ({_FROM_FILE}).")
+    ] = None,
+    selector: Annotated[str | None, typer.Option(help="Which selector; `s2l selectors` lists them.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Number of examples, or a fraction.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0, help="Seed of clustering and sampling.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help=f"Folder to write to, else ./selection ({_FROM_FILE}).")
+    ] = None,
+    dry: DryRun = False,
+    show: Open = False,
+    debug: Debug = False,
+) -> None:
+    """Run a recipe up to `select`, or select from anybody's trajectories table (no model, no Ray)."""
+    with exit_codes(debug):
+        given = {"selector": selector, "budget": budget, "seed": seed}
+        asked = [f"selection.{key}={value}" for key, value in given.items() if value is not None]
+        if trajectories is not None:
+            if dry or show:
+                raise InputError("--dry-run and --open are about a recipe's run: leave them out with --trajectories")
+            settings = [*asked, *(text for text in (recipe, *(overrides or [])) if text)]
+            _from_file(trajectories, settings, kind or "nats", drop_non_finite, embeddings, output or Path("selection"))
+            return
+        if recipe is None:
+            raise InputError("give a recipe, or --trajectories FILE.parquet")
+        for_file = {"--kind": kind, "--drop-non-finite": drop_non_finite, "--embeddings": embeddings,
+                    "--output": output}
+        useless = [name for name, value in for_file.items() if value]
+        if useless:
+            raise InputError(f"{', '.join(useless)}: these say how --trajectories FILE.parquet is read and where its "
+                             "selection goes; with a recipe leave them out")
+        run_until("select", recipe, [*(overrides or []), *asked], dry=dry, show=show)
+
+
+def _from_file(
+    trajectories: Path, settings: list[str], kind: str, drop_non_finite: bool, embeddings: Path | None, output: Path
+) -> None:
+    from s2l_ray.stages.select import select_from_file  # heavy: scikit-learn
+
+    config = parse_selection(settings)
+    found = select_from_file(
+        trajectories, config, config.seed or 0, output, embeddings=embeddings,
+        kind=kind, drop_non_finite=drop_non_finite,  # type: ignore[arg-type]
+    )
+    if found["num_dropped"]:
+        note(f"{found['num_dropped']:,} rows without finite losses left out: {output / 'quarantine.parquet'}")
+    note(f"{found['budget']:,} of {found['num_candidates']:,} examples chosen by {found['selector']}: {output}")
+    print_json({**found, "output": str(output)})

@@ -1,0 +1,68 @@
+"""The commands of `s2l` that only look: at selections, runs, selectors and recipes."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from s2l_ray.cli.output import exit_codes, print_json, print_tables
+from s2l_ray.cli.work import Debug
+from s2l_ray.progress.wording import clock, counts
+from s2l_ray.recipe.loading import shipped_recipes
+from s2l_ray.recipe.registry import SELECTORS
+
+
+def compare(
+    selections: Annotated[list[str], typer.Argument(help="Two or more selection.parquet files, or their folders.")],
+    pool: Annotated[
+        Path | None, typer.Option(help="Parquet of the pool: example_id, source, num_supervised_tokens, losses.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Compare selections of one pool: what they share, against chance, and what each is made of."""
+    with exit_codes(debug):
+        from s2l_ray.comparison.comparison import compare_selections  # heavy: scikit-learn and SciPy
+        from s2l_ray.comparison.tables import tables_of
+
+        found = compare_selections(selections, pool)
+        print_tables(tables_of(found))
+        print_json(found)
+
+
+def status(
+    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
+    storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
+    debug: Debug = False,
+) -> None:
+    """Print the steps of a run or a sweep, their state, rows and wall time, and what is left."""
+    with exit_codes(debug):
+        from s2l_ray.results.record import find_record  # heavy: pyarrow, as the next
+        from s2l_ray.results.status import status_of
+
+        found = status_of(find_record(run, storage))
+        for step in found["steps"]:
+            rows = counts(step.get("rows", {}))
+            seconds = clock(step["wall_s"]) if "wall_s" in step else ""
+            print(f"{step['label']:<28} {step['state']:<11} {seconds:>10}  {rows}")
+        print(f"left: {', '.join(found['left']) or 'nothing'}")
+        print_json(found)
+
+
+def selectors(debug: Debug = False) -> None:
+    """List the selectors and what each needs."""
+    with exit_codes(debug):
+        found = {selector.name: sorted(selector.needs) for selector in SELECTORS}
+        for selector in SELECTORS:
+            first = (type(selector).__doc__ or "").strip().splitlines()[0]
+            print(f"{selector.name:<28} {', '.join(found[selector.name]) or '-':<26} {first}")
+        print_json(found)
+
+
+def recipes(debug: Debug = False) -> None:
+    """List the shipped recipes."""
+    with exit_codes(debug):
+        found = shipped_recipes()
+        for name, path in found.items():
+            first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")
+            print(f"{name:<22} {first}")
+        print_json({name: str(path) for name, path in found.items()})

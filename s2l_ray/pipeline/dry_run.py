@@ -1,0 +1,66 @@
+"""What a run would do, where, and whether the cluster is fit for it, without doing it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from rich.table import Table
+
+from s2l_ray.execution.capacity import describe_total, training_bundles
+from s2l_ray.execution.cluster import ray_session
+from s2l_ray.execution.preflight import local_inputs
+from s2l_ray.pipeline.run import check_first
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.stages.planning import Step
+from s2l_ray.stages.table import Stage
+from s2l_ray.storage.files import Storage
+
+
+def dry_run(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> dict[str, Any]:
+    """Return the steps that are finished and those that would run, on what, after every check that comes before work.
+
+    Raises
+    ------
+    InputError
+        What a real run would be refused for before it starts.
+    """
+    with ray_session(recipe.resources, storage, local_inputs(recipe)) as cluster:
+        check_first(steps, cluster, ask=False)
+        return {
+            "run": recipe.name, "storage": storage.uri, "cluster": cluster.describe(),
+            "steps": [
+                {"label": step.label, "folder": step.artifact.folder, "state": _state(step, storage),
+                 "where": _where(step.stage, recipe.resources)} for step in steps
+            ],
+        }
+
+
+def table_of(plan: dict[str, Any]) -> Table:
+    """Return the plan for people."""
+    table = Table(title=f"dry run of {plan['run']} on {plan['cluster']}", title_justify="left")
+    for heading in ("step", "", "on", "artifact"):
+        table.add_column(heading)
+    for step in plan["steps"]:
+        where = "" if step["state"] == "finished" else step["where"]
+        table.add_row(step["label"], step["state"], where, step["folder"])
+    return table
+
+
+def _state(step: Step, storage: Storage) -> str:
+    if step.artifact.is_finished:
+        return "finished"
+    return "goes on" if storage.exists(step.artifact.folder) else "runs"
+
+
+def _where(stage: Stage, resources: ResourcesConfig) -> str:
+    if stage.workers == "none":
+        return "one process"
+    if stage.workers == "training":
+        bundles = training_bundles(resources)
+        may_grow = not stage.is_per_arm and resources.max_workers > len(bundles)  # the proxy's, which is one for all
+        more = f", up to {resources.max_workers}" if may_grow else ""
+        return f"{len(bundles)} training workers{more}, {describe_total(bundles)} in all"
+    bound = resources.num_scoring_workers
+    most = f"at most {bound}" if bound else "as many as there is room for"
+    each = "1 GPU and 1 CPU" if resources.use_gpu and stage.workers == "scoring" else "1 CPU"
+    return f"workers of {each}, {most}"

@@ -1,0 +1,54 @@
+"""Whether what a recipe asks for is possible, as far as that is known before any work."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
+from s2l_ray.modeling.schedule import plan_training
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.selectors.run import resolve_budget
+from s2l_ray.stages.planning import FOR_TARGET, Step
+from s2l_ray.tables.needs import Need
+
+
+def check_model(model: ModelConfig) -> None:
+    """Refuse a model or tokenizer that is not there or cannot be loaded."""
+    tokenizer_identity(model)  # first: without a network it refuses at once, transformers tries for a minute
+    model_identity(model)
+    tokenizer = load_tokenizer(model)
+    if model.config is not None:
+        fresh_config(model, len(tokenizer))
+
+
+def check_pool(recipe: Recipe, steps: Sequence[Step]) -> None:
+    """Refuse what the pool is too small for, as far as its size is known by now.
+
+    Raises
+    ------
+    InputError
+        With the setting to change.
+    """
+    rows = {step.of: _most_rows(step) for step in steps if step.most_rows is not None}
+    candidates = min(rows[of] for of in (None, FOR_TARGET) if of in rows)
+    trains_proxy = any("proxy" in step.stage.gives for step in steps)
+    fractions_C = None
+    if trains_proxy:
+        points = plan_training(recipe.proxy, rows[None], recipe.trajectory).points
+        fractions_C = np.array([point.fraction for point in points])
+    for name, config in recipe.arms.items():
+        selector = SELECTORS.find(name)
+        if selector.takes_budget:
+            resolve_budget(config.budget, candidates)
+        if trains_proxy or Need.TRAJECTORIES not in selector.needs:
+            selector.check(config, candidates, fractions_C)
+
+
+def _most_rows(step: Step) -> int:
+    """Return the number of examples of a prepared pool, or the most that one still to be prepared can have."""
+    if step.artifact.is_finished:
+        return int(step.artifact.manifest()["rows"]["examples"])
+    assert step.most_rows is not None
+    return step.most_rows

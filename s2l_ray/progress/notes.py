@@ -1,0 +1,18 @@
+"""One thing said to people, on stderr: stdout stays free for results."""
+
+import re
+
+from rich.console import Console
+
+from s2l_ray.storage.secrets import redacted
+
+_STEERING = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+def note(text: str) -> None:
+    """Say one thing, secrets of URIs starred.
+
+    What would steer a terminal (names and values may come from anybody's file) is shown instead.
+    """
+    CONSOLE.print(_STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", redacted(text)), markup=False)

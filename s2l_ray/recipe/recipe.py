@@ -1,0 +1,92 @@
+"""The recipe: one tree that says everything about a run, checked before anything starts."""
+
+from typing import Annotated, Self
+
+from pydantic import Field, model_validator
+
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.evaluation import EvaluationConfig
+from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.recipe.scoring import EmbeddingConfig, ProbeConfig, TrajectoryConfig
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.recipe.settings import WHERE, Section, Seed
+from s2l_ray.recipe.sweep import SweepConfig
+from s2l_ray.recipe.training import ProxyConfig, TargetConfig
+
+
+class Recipe(Section):
+    """Everything about a run: data in, a model fine-tuned on the selected part out."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$"), WHERE]
+    """Name of the run, of letters, digits, dot, dash and underscore; its folder is <storage>/runs/<name>."""
+    seed: Seed = 0
+    """The one seed every random choice follows from."""
+    storage: Annotated[str, WHERE] = "./out"
+    """Where artifacts and runs are kept: a folder or a storage URI (s3://bucket/s2l) all nodes can reach."""
+    data: DataConfig
+    """The candidate pool."""
+    proxy: ProxyConfig
+    """The proxy model and its training."""
+    trajectory: TrajectoryConfig = TrajectoryConfig()
+    """Loss trajectories."""
+    embedding: EmbeddingConfig = EmbeddingConfig()
+    """Embeddings."""
+    probe: ProbeConfig = ProbeConfig()
+    """Further losses."""
+    selection: SelectionConfig = SelectionConfig()
+    """The selection."""
+    target: TargetConfig
+    """The target model and its fine-tuning."""
+    evaluation: EvaluationConfig = EvaluationConfig()
+    """Held-out tasks."""
+    sweep: SweepConfig = SweepConfig()
+    """What `s2l sweep` varies."""
+    resources: ResourcesConfig = ResourcesConfig()
+    """Workers and hardware."""
+
+    @property
+    def selection_seed(self) -> int:
+        """Return the seed of clustering and sampling."""
+        return self.seed if self.selection.seed is None else self.selection.seed
+
+    @property
+    def target_seed(self) -> int:
+        """Return the seed of the target's fine-tuning."""
+        return self.seed if self.target.seed is None else self.target.seed
+
+    @property
+    def arms(self) -> dict[str, SelectionConfig]:
+        """Return the selection asked for, then its controls, by selector."""
+        names = [self.selection.selector, *self.selection.controls]
+        return {name: self.selection.model_copy(update={"selector": name, "controls": []}) for name in names}
+
+    def models(self) -> dict[str, ModelConfig]:
+        """Return every model that the recipe names, by its key."""
+        found = {"proxy.model": self.proxy.model, "embedding.model": self.embedding.model,
+                 "probe.judge": self.probe.judge, "target.model": self.target.model}
+        return {key: model for key, model in found.items() if model is not None}
+
+    @model_validator(mode="after")
+    def _names_are_distinct(self) -> Self:
+        names = [task.name for task in self.evaluation.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"evaluation.tasks: names must differ, got {names}")
+        selectors = [self.selection.selector, *self.selection.controls]
+        if len(set(selectors)) < len(selectors):
+            raise ValueError(f"selection.controls repeats a selector: {selectors}")
+        return self
+
+    @model_validator(mode="after")
+    def _batches_fit_workers(self) -> Self:
+        least, most = self.resources.min_workers, self.resources.max_workers
+        for part, training, counts in (("proxy", self.proxy, range(least, most + 1)), ("target", self.target, [least])):
+            for num_workers in counts:
+                step = training.micro_batch_size * num_workers
+                if training.global_batch_size % step:
+                    raise ValueError(
+                        f"{part}.global_batch_size={training.global_batch_size} must be a multiple of "
+                        f"{part}.micro_batch_size x resources.num_workers = {training.micro_batch_size} x "
+                        f"{num_workers} = {step}; change one of the three"
+                    )
+        return self

@@ -1,0 +1,71 @@
+"""The parts of the recipe that say what models compute of each example: losses, further losses, embeddings."""
+
+from typing import Any, Literal
+
+from pydantic import field_validator
+
+from s2l_ray.recipe.data import PromptStyle
+from s2l_ray.recipe.model import AskedPrecision, ModelConfig
+from s2l_ray.recipe.settings import Count, Section
+
+QUESTION = """###
+{example}
+###
+
+Is the example between the ### lines good for teaching a language model to follow instructions? A good one has a clear \
+instruction, a correct and complete response to it, and nothing harmful in either.
+
+OPTIONS:
+- yes
+- no
+ANSWER:"""
+"""Ask-LLM's question (arXiv 2402.09668), put for instruction data."""
+
+
+class TrajectoryConfig(Section):
+    """Where on the proxy's training losses are recorded, and how."""
+
+    num_points: Count = 12
+    """Trajectory points, spread evenly over the proxy's training; the last is the finished proxy."""
+    include_initial: bool = True
+    """Record the untouched model too, as point 0."""
+    precision: AskedPrecision = "auto"
+    """Arithmetic of the forward pass; auto is bf16 where it is faster (GPUs, CPUs with AMX or AVX512-BF16)."""
+    batch_tokens: Count = 8192
+    """Tokens in one scoring batch, padding included."""
+
+    def scoring_identity(self) -> dict[str, Any]:
+        """Return what of it decides how an example is scored, whatever the model and the points."""
+        given = self.identity()
+        return {name: given[name] for name in ("precision", "batch_tokens") if name in given}
+
+
+class ProbeConfig(Section):
+    """Further losses of each example, made only where a selector needs them (ifd, key_part_gain, ask_llm)."""
+
+    point: Literal["initial", "final"] = "initial"
+    """Whose losses: the proxy's before training (as Superfiltering, so nothing is trained) or after it."""
+    judge: ModelConfig | None = None
+    """Instruction-tuned model that answers ask_llm's question; null takes the proxy."""
+    question: str = QUESTION
+    """What ask_llm asks about {example}; the score is the probability of `answer` after it."""
+    answer: str = "yes"
+    """The answer whose first token is scored."""
+    question_style: PromptStyle = "plain"
+    """Text around the question: as it is, the judge's own chat template, or the Alpaca template."""
+
+    @field_validator("question")
+    @classmethod
+    def _names_the_example(cls, value: str) -> str:
+        if value.count("{example}") != 1:
+            raise ValueError("must hold {example} exactly once: the place where the example's text goes")
+        return value
+
+
+class EmbeddingConfig(Section):
+    """Embeddings of the examples, made only where a selector needs them."""
+
+    model: ModelConfig | None = None
+    """Model to embed with; null takes the finished proxy, so that nothing more is fetched."""
+    batch_tokens: Count = 8192
+    """Tokens in one batch, padding included."""

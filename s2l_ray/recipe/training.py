@@ -1,0 +1,83 @@
+"""The parts of the recipe about training: the proxy and the target."""
+
+from typing import Annotated, Literal, NamedTuple, Self
+
+from pydantic import Field, model_validator
+
+from s2l_ray.recipe.model import AskedPrecision, ModelConfig
+from s2l_ray.recipe.settings import WHERE, Count, Fraction, Section, Seed
+
+
+class Zero(NamedTuple):
+    """DeepSpeed's ZeRO."""
+
+    stage: int
+    offload_optimizer: bool
+
+
+class TrainingConfig(Section):
+    """Supervised fine-tuning of one causal model; the same for proxy and target."""
+
+    model: ModelConfig
+    """The model to fine-tune."""
+    epochs: Annotated[float, Field(gt=0)] | None = None
+    """Passes over the training examples; give this or max_steps."""
+    max_steps: Count | None = None
+    """Optimizer steps; give this or epochs. The paper compares selections at equal steps."""
+    learning_rate: Annotated[float, Field(gt=0)] = 2e-5
+    """Peak learning rate of AdamW."""
+    lr_schedule: Literal["cosine", "linear", "constant_with_warmup"] = "cosine"
+    """Shape of the learning rate over training."""
+    warmup_fraction: Fraction = 0.03
+    """Share of the steps over which the learning rate rises from 0."""
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    """AdamW's decoupled weight decay."""
+    max_grad_norm: Annotated[float, Field(gt=0)] = 1.0
+    """Gradients are clipped to this norm."""
+    global_batch_size: Count = 128
+    """Examples in one optimizer step, over all workers."""
+    micro_batch_size: Annotated[Count, WHERE] = 4
+    """Examples in one forward pass of one worker."""
+    precision: AskedPrecision = "auto"
+    """Arithmetic of forward and backward pass (weights stay fp32); auto is bf16 where it is faster."""
+    gradient_checkpointing: Annotated[bool, WHERE] = False
+    """Recompute activations in the backward pass: less memory, more time."""
+    num_checkpoints: Annotated[int, Field(ge=0), WHERE] = 4
+    """Resume checkpoints (with optimizer state) spread evenly over training; only the newest is kept."""
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if (self.epochs is None) == (self.max_steps is None):
+            raise ValueError(f"give exactly one of epochs (now {self.epochs}) and max_steps (now {self.max_steps})")
+        return self
+
+    @property
+    def zero(self) -> Zero | None:
+        """Return how DeepSpeed shards it; None where DDP runs it, whose checkpoints fit any number of workers."""
+        return None
+
+
+class ProxyConfig(TrainingConfig):
+    """The small model whose training the loss trajectories are taken from."""
+
+
+class TargetConfig(TrainingConfig):
+    """The model you want in the end, fine-tuned with DeepSpeed on the selection."""
+
+    seed: Seed | None = None
+    """Seed of the order of examples and of fresh weights; null takes the recipe's seed."""
+    zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
+    """DeepSpeed ZeRO stage: what is sharded over workers (0 nothing, 1 optimizer, 2 gradients, 3 weights)."""
+    offload_optimizer: Annotated[bool, WHERE] = False
+    """Keep optimizer state in CPU memory (GPUs only, ZeRO 1 to 3)."""
+
+    @model_validator(mode="after")
+    def _offload_needs_sharding(self) -> Self:
+        if self.offload_optimizer and self.zero_stage == 0:
+            raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3, not 0")
+        return self
+
+    @property
+    def zero(self) -> Zero:
+        """Return how DeepSpeed shards it."""
+        return Zero(self.zero_stage, self.offload_optimizer)

@@ -1,0 +1,1 @@
+"""One file format a file, found by the file's name (`recipe.registry.FORMATS`)."""

@@ -1,0 +1,23 @@
+"""messages: [{role, content}], as chat models are served."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from s2l_ray.rows.conversation import Conversation
+from s2l_ray.rows.shape import Shape
+from s2l_ray.rows.turns import conversation, turns
+
+
+class Messages(Shape):
+    """A list of turns with role and content; a content may be a list of {type: text, text} parts."""
+
+    name = "messages"
+    required = {"messages": ("messages",)}
+    precedence = 4
+
+    def conversation(self, fields: Mapping[str, Any]) -> Conversation:
+        """Return the turns up to the last answer."""
+        return conversation(turns(fields["messages"], "messages"), "messages")
+
+
+SHAPE = Messages()

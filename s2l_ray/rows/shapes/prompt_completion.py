@@ -1,0 +1,33 @@
+"""prompt and completion, as texts or as lists of messages."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from s2l_ray.rows.conversation import BadRow, Conversation, Turn
+from s2l_ray.rows.reasons import Reason
+from s2l_ray.rows.shape import Shape
+from s2l_ray.rows.turns import conversation, text, turns
+
+
+class PromptCompletion(Shape):
+    """One exchange of two texts, or two lists of {role, content} that follow each other."""
+
+    name = "prompt_completion"
+    required = {"prompt": ("prompt",), "completion": ("completion",)}
+    precedence = 1
+
+    def conversation(self, fields: Mapping[str, Any]) -> Conversation:
+        """Return the exchange, or the turns of both lists up to the last answer."""
+        prompt, completion = fields["prompt"], fields["completion"]
+        if isinstance(prompt, list) and isinstance(completion, list):
+            answers = turns(completion, "completion")
+            if not any(turn.role == "assistant" for turn in answers):
+                raise BadRow(Reason.MISSING_FIELD, "completion has no assistant turn")
+            return conversation(turns(prompt, "prompt") + answers, "prompt and completion")
+        if isinstance(prompt, list) or isinstance(completion, list):
+            raise BadRow(Reason.WRONG_TYPE, "prompt and completion must both be texts or both be message lists")
+        asked, answer = text(prompt, "prompt"), text(completion, "completion")
+        return Conversation((Turn("user", asked), Turn("assistant", answer)))
+
+
+SHAPE = PromptCompletion()

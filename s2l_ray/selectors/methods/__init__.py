@@ -1,0 +1,1 @@
+"""One selector a file, found by the file's name (`recipe.registry.SELECTORS`)."""

@@ -1,0 +1,180 @@
+"""A selector run: from tables to a pool, from its choice to the selection table."""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from s2l_ray.errors import InputError
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.per import select_per_source
+from s2l_ray.selectors.pool import Pool
+from s2l_ray.selectors.selector import Choice, Selector
+from s2l_ray.selectors.stored import StoredIds, StoredLosses, StoredTable, string_array
+from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_table
+from s2l_ray.tables.needs import PROBES, Need
+from s2l_ray.tables.schemas import SELECTION, check_selection, metadata_of, vectors_matrix, with_metadata
+
+
+def pool_of(
+    table: pa.Table | ChunkedTable, needs: frozenset[Need], embeddings: pa.Table | None = None,
+    scores: pa.Table | None = None, probes: Mapping[str, pa.Table] | None = None,
+) -> Pool:
+    """Return the pool of a trajectories table (or of any table with example_id, for selectors that need no more).
+
+    Ids and losses stay where the table has them and are read when they are asked for; see `stored` for the order.
+    Rows of `embeddings` (example_id, embedding), `scores` (example_id, score) and each of `probes` (example_id, loss)
+    are matched by id; without `probes` these losses are columns of the table, such as loss_with_prompt.
+
+    Raises
+    ------
+    InputError
+        The table is empty, has no example_id, repeats one, or something the selector needs is missing, not finite,
+        or not there for every example.
+    """
+    parts = chunked_from_table(table) if isinstance(table, pa.Table) else table
+    names = parts.schema.names
+    if "example_id" not in names:
+        raise InputError(f"the table needs a column example_id, it has {names}")
+    if parts.num_rows == 0:
+        raise InputError("the candidate pool is empty")
+    stored = StoredTable(parts)
+    sources = string_array(stored.column("source"), "source") if "source" in names else None
+    if Need.SOURCES in needs and (sources is None or sources.null_count):
+        raise InputError("this selector needs a column source without missing values")
+    points = metadata_of(parts.schema).get("points")
+    needs_losses = Need.TRAJECTORIES in needs
+    return Pool(
+        StoredIds(stored),
+        sources,
+        StoredLosses(stored) if needs_losses else None,
+        np.array([point["fraction"] for point in points]) if points and needs_losses else None,
+        _embeddings(embeddings, stored) if Need.EMBEDDINGS in needs else None,
+        _numbers(_own(stored, "num_supervised_tokens"), "num_supervised_tokens") if Need.LENGTHS in needs else None,
+        _numbers(_matched(scores, stored, "scores"), "score") if Need.SCORES in needs else None,
+        {
+            name: _numbers(_own(stored, f"loss_{name}"), f"loss_{name}") if probes is None
+            else _numbers(_matched(probes[name], stored, name), "loss")
+            for name in sorted(needs & set(PROBES))
+        },
+    )
+
+
+def _own(stored: StoredTable, column: str) -> pa.Table:
+    """Return a column of the table in the pool's order, as a table; one without columns where there is none."""
+    names = stored.parts.schema.names
+    return pa.table({column: stored.column(column)} if column in names else {name: pa.nulls(0) for name in names})
+
+
+def _matched(table: pa.Table | None, pool: StoredTable, what: str) -> pa.Table:
+    """Return the table's rows in the order of the pool's ids."""
+    if table is None:
+        raise InputError(f"this selector needs {what}: give a table of them (--{what} FILE.parquet)")
+    if "example_id" not in table.column_names:
+        raise InputError(f"the {what} table needs a column example_id, it has {table.column_names}")
+    ids, theirs = string_array(pool.column("example_id")), string_array(table["example_id"])
+    if theirs.null_count:
+        raise InputError(f"the {what} table has {theirs.null_count} rows without an example_id: remove them")
+    if len(theirs.unique()) < len(theirs):
+        raise InputError(f"the {what} table has {len(theirs) - len(theirs.unique())} repeated ids; ids must be unique")
+    places = pc.index_in(ids, value_set=theirs)
+    if places.null_count:
+        missing = ids.filter(pc.is_null(places))
+        few = missing[:3].to_pylist()
+        raise InputError(f"{len(missing)} examples have no row in the {what} table, for example {few}")
+    return table.take(places)
+
+
+def _numbers(table: pa.Table, column: str) -> np.ndarray:
+    """Return a column of finite numbers, (N,) float64."""
+    if column not in table.column_names:
+        raise InputError(f"this selector needs a column {column}; the table has {table.column_names}")
+    try:
+        values_N = np.asarray(table[column].to_numpy(), dtype=np.float64)
+    except (ValueError, TypeError) as error:
+        raise InputError(f"column {column} must hold numbers, got {table[column].type}: {error}") from error
+    if not np.isfinite(values_N).all():
+        raise InputError(f"column {column} has {int((~np.isfinite(values_N)).sum())} missing or non-finite values")
+    return values_N
+
+
+def _embeddings(table: pa.Table | None, pool: StoredTable) -> np.ndarray:
+    """Return the pool's embeddings at unit length, (N, D) float32."""
+    rows_ND = vectors_matrix(_matched(table, pool, "embeddings"), "embedding")
+    with np.errstate(over="ignore"):  # a length beyond float32 is found below and named
+        norms_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
+    if not (norms_N > 0).all():
+        raise InputError(f"{int((norms_N == 0).sum())} embeddings are all zero and have no direction")
+    if not np.isfinite(norms_N).all():
+        too_long = int((~np.isfinite(norms_N)).sum())
+        raise InputError(f"{too_long} embeddings are longer than float32 can hold: divide all by one number")
+    return rows_ND / norms_N
+
+
+def needs_sources(selector: Selector, config: SelectionConfig) -> bool:
+    """Tell whether this selection looks at the examples' sources."""
+    return bool(Need.SOURCES in selector.needs or config.per or config.stratify_by or config.task_sources)
+
+
+def resolve_budget(budget: int | float, num_candidates: int) -> int:
+    """Return the number of examples a budget asks for; a fraction is rounded to the nearest number, at least 1.
+
+    Raises
+    ------
+    InputError
+        The budget is below 1 or above the number of candidates.
+    """
+    asked = max(1, round(budget * num_candidates)) if isinstance(budget, float) and 0 < budget <= 1 else int(budget)
+    if not 1 <= asked <= num_candidates:
+        raise InputError(f"selection.budget={budget} must be between 1 and the {num_candidates} candidates of the pool")
+    return asked
+
+
+def selection_identity(selector: Selector, config: SelectionConfig, seed: int) -> dict[str, Any]:
+    """Return what decides a selection beside its tables: only the parameters that this selector reads."""
+    given = config.identity()
+    found: dict[str, Any] = {"selector": selector.name}
+    if selector.takes_budget:
+        found["budget"] = config.budget
+    if selector.takes_seed:
+        found["seed"] = seed
+    reads = {*selector.parameters, *(("per",) if selector.takes_budget else ())}
+    return found | {name: given[name] for name in sorted(reads & set(given))}
+
+
+def run_selector(
+    selector: Selector, pool: Pool, config: SelectionConfig, seed: int, parents: dict[str, str]
+) -> tuple[pa.Table, dict[str, Any]]:
+    """Return the selection table, with its origin in the metadata, and the selector's findings."""
+    budget = resolve_budget(config.budget, len(pool)) if selector.takes_budget else len(pool)
+    is_per_source = config.per == "source" and selector.takes_budget
+    select = partial(select_per_source, selector) if is_per_source else selector.select
+    choice: Choice = select(pool, budget, config, np.random.default_rng(seed))
+    columns = [
+        pa.array(np.arange(budget), pa.int64()),
+        pool.example_ids.take(pa.array(choice.positions_B)).cast(pa.string()),
+        _optional(choice.clusters_B, budget, pa.int32()),
+        _optional(choice.quotas_B, budget, pa.int64()),
+        _optional(choice.distances_B, budget, pa.float32()),
+        _optional(choice.scores_B, budget, pa.float32()),
+    ]
+    table = pa.table(columns, schema=SELECTION)
+    check_selection(table, budget)
+    origin = {
+        **{name: getattr(config, name) for name in selector.parameters},
+        **selection_identity(selector, config, seed), "budget": budget, "budget_asked": config.budget,
+        "seed": seed, "num_candidates": len(pool), "parents": parents,
+    }
+    return with_metadata(table, origin), choice.facts
+
+
+def _optional(values: np.ndarray | None, length: int, kind: pa.DataType) -> pa.Array:
+    if values is None:
+        return pa.nulls(length, kind)
+    if pa.types.is_float32(kind):  # scores rank in double precision; the table holds the nearest float32
+        limit = np.finfo(np.float32).max
+        values = np.clip(values, -limit, limit)
+    return pa.array(values).cast(kind)

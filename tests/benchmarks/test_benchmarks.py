@@ -1,0 +1,76 @@
+"""The benchmarks of selecting and of load, on small tables: .venv/bin/pytest tests/benchmarks/test_benchmarks.py"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+FOLDER = Path(__file__).parent
+
+pytestmark = pytest.mark.slow
+
+
+def run(*arguments, script="selection.py"):
+    done = subprocess.run([sys.executable, FOLDER / script, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def python(code):
+    return subprocess.run([sys.executable, "-c", code], cwd=FOLDER, capture_output=True, text=True, check=False)
+
+
+def test_help_says_how():
+    assert "--stream" in run("--help")
+
+
+def test_small_tables_are_measured_and_the_last_line_says_where():
+    lines = run("--rows", "20000", "--embeddings", "500", "1000", "--only", "s2l", "inertia", "ltd").splitlines()
+    found = json.loads(lines[-1])
+    assert [(case["case"], case["selector"], case["rows"]) for case in found["results"]] == [
+        ("from_file", "s2l", 20_000), ("inertia", "inertia", 20_000),
+        ("from_embeddings", "ltd", 500), ("from_embeddings", "ltd", 1000)]
+    assert all(case["seconds"] > 0 and case["cpu_seconds"] > 0 for case in found["results"])
+    assert found["results"][0]["peak_mb"] > 0 and found["results"][1]["inertia"] > 0
+    assert found["machine"]["cores"] >= 1 and found["versions"]["numpy"] and len(found["commit"]) == 40
+    assert len(found["powers"]["ltd"]) == 1 and len(lines) == 1 + 4 + 1 + 1
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_load_ends_within_its_limit():
+    lines = run("--rows", "20000", "--limit-mb", "4096", "--points", "2", script="load.py").splitlines()
+    found = json.loads(lines[-1])
+    stages = {stage["stage"]: stage for stage in found["stages"]}
+    assert list(stages) == ["prepare", "proxy", "trajectories", "select s2l"] and len(lines) == 1 + 4 + 1
+    assert stages["prepare"]["rows"] == {"read": 20_000, "examples": 20_000, "duplicates": 0, "quarantined": 0}
+    assert stages["select s2l"]["rows"]["selected"] == 200
+    for stage in stages.values():
+        assert 0 < stage["driver_mb"] < stage["all_mb"] <= found["peak_mb"] <= found["limit_mb"] == 4096
+    assert stages["trajectories"]["largest_worker_mb"] > 0 and len(found["commit"]) == 40
+
+
+def test_the_kernel_refuses_a_process_of_the_load_what_is_above_the_limit():
+    done = python("import load; load.bound_each_process(6000); len(bytes(1 << 30)); bytearray(6 << 30)")
+    assert done.returncode == 1 and "MemoryError" in done.stderr, done.stderr
+
+
+def test_the_load_ends_where_processes_take_more_together():
+    # Each of them is below the limit, all together are not.
+    done = python("""
+import signal, subprocess, sys, time, load
+signal.signal(signal.SIGINT, signal.default_int_handler)
+hold = "import time; held = bytearray(b'1') * (300 << 20); time.sleep(60)"
+with load.Tree(1000) as tree:
+    held = [subprocess.Popen([sys.executable, "-c", hold]) for _ in range(4)]
+    try:
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("over", tree.is_over, tree.take_peaks()["all_mb"] > 1000)
+    finally:
+        for process in held:
+            process.kill()
+""")
+    assert done.stdout == "over True True\n", done.stderr

@@ -1,0 +1,311 @@
+"""Every format, every way a row can fail it, and what a user sees when no format fits."""
+
+import pickle
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from s2l_ray.errors import InputError
+from s2l_ray.rows.conversation import BadRow, Conversation, Turn
+from s2l_ray.rows.reasons import Reason
+from s2l_ray.rows.shape import detect_shape, to_conversation
+
+DATA = Path(__file__).parents[3] / "shared" / "data"
+
+
+def turns(row, format, columns=None):
+    conversation = to_conversation(row, format, columns)
+    return [(turn.role, turn.content) for turn in conversation.turns]
+
+
+def why(row, format, columns=None):
+    with pytest.raises(BadRow) as caught:
+        to_conversation(row, format, columns)
+    assert pickle.loads(pickle.dumps(caught.value)).args == caught.value.args
+    return str(caught.value.reason), caught.value.detail
+
+
+def messages(*pairs):
+    return {"messages": [{"role": role, "content": content} for role, content in pairs]}
+
+
+# --- alpaca and prompt_completion --------------------------------------------------------------------
+
+
+def test_alpaca_keeps_instruction_and_input_apart_and_changes_no_character():
+    row = {"instruction": " Add.\n", "input": "1 + 1\n", "output": " 2 "}
+    expected = Conversation((Turn("user", " Add.\n", "1 + 1\n"), Turn("assistant", " 2 ")))
+    assert to_conversation(row, "alpaca") == expected == pickle.loads(pickle.dumps(expected))
+
+
+@pytest.mark.parametrize("rest", [{}, {"input": None}, {"input": ""}])
+def test_alpaca_without_input(rest):
+    row = {"instruction": "Hi", "response": "Hello"} | rest
+    assert to_conversation(row, "alpaca").turns == (Turn("user", "Hi"), Turn("assistant", "Hello"))
+
+
+def test_alpaca_under_other_column_names():
+    dolly = {"instruction": "Who?", "context": "Ada wrote it.", "response": "Ada", "output": None}
+    assert to_conversation(dolly, "alpaca").turns == (
+        Turn("user", "Who?", "Ada wrote it."),
+        Turn("assistant", "Ada"),
+    )
+    row = {"question": "Q", "solution": "A", "hint": "H", "output": "not this", "input": "nor this"}
+    renames = {"instruction": "question", "output": "solution", "input": "hint"}
+    assert to_conversation(row, "alpaca", renames).turns == (Turn("user", "Q", "H"), Turn("assistant", "A"))
+
+
+@pytest.mark.parametrize(
+    ("row", "reason", "detail"),
+    [
+        ({"instruction": "Hi"}, "missing_field", "no column 'output' or 'response'; the row has instruction"),
+        ({"output": "Hi"}, "missing_field", "no column 'instruction'; the row has output"),
+        ({"instruction": None, "output": "Hi"}, "missing_field", "column 'instruction' is null; "),
+        ({"instruction": " \n", "output": "Hi"}, "empty_field", "instruction is empty"),
+        ({"instruction": "Hi", "output": ""}, "empty_field", "output is empty"),
+        ({"instruction": "Hi", "output": 42}, "wrong_type", "output is of type int, expected text"),
+        (
+            {"instruction": "Hi", "input": ["x"], "output": "Y"},
+            "wrong_type",
+            "input is of type list, expected text",
+        ),
+    ],
+)
+def test_bad_alpaca_rows(row, reason, detail):
+    found = why(row, "alpaca")
+    assert found[0] == reason and found[1].startswith(detail)
+
+
+def test_prompt_completion_as_texts_and_as_messages():
+    assert turns({"prompt": "Q", "completion": " A"}, "prompt_completion") == [
+        ("user", "Q"),
+        ("assistant", " A"),
+    ]
+    row = {
+        "prompt": [{"role": "system", "content": "S"}, {"role": "user", "content": "Q"}],
+        "completion": [{"role": "assistant", "content": "A"}],
+    }
+    assert turns(row, "prompt_completion") == [("system", "S"), ("user", "Q"), ("assistant", "A")]
+
+
+@pytest.mark.parametrize(
+    ("prompt", "completion", "reason"),
+    [
+        ("Q", None, "missing_field"),
+        ("", "A", "empty_field"),
+        ("Q", " ", "empty_field"),
+        ("Q", 1, "wrong_type"),
+        ("Q", [{"role": "assistant", "content": "A"}], "wrong_type"),
+        ([{"role": "user", "content": "Q"}], "A", "wrong_type"),
+        ([{"role": "user", "content": "Q"}], [], "empty_field"),
+        ([{"role": "assistant", "content": "A"}], [{"role": "user", "content": "Q"}], "missing_field"),
+    ],
+)
+def test_bad_prompt_completion_rows(prompt, completion, reason):
+    assert why({"prompt": prompt, "completion": completion}, "prompt_completion")[0] == reason
+
+
+# --- messages and sharegpt ---------------------------------------------------------------------------
+
+
+def test_messages_keep_their_turns():
+    pairs = [("system", "S"), ("user", "Q"), ("assistant", "A"), ("user", "Q2"), ("assistant", "A2 ")]
+    assert turns(messages(*pairs), "messages") == pairs
+    assert turns(messages(("developer", "S"), *pairs), "messages") == [("system", "S"), *pairs]
+
+
+def test_messages_may_repeat_a_role_start_with_the_assistant_and_end_unanswered():
+    pairs = [("assistant", "A0"), ("user", "Q"), ("user", "Q'"), ("assistant", "A"), ("assistant", "A'")]
+    assert turns(messages(*pairs), "messages") == pairs
+    assert turns(messages(*pairs, ("user", "more?")), "messages") == pairs
+    assert turns(messages(*pairs, ("user", ""), ("user", " ")), "messages") == pairs
+
+
+def test_an_empty_system_turn_stays():
+    pairs = [("system", ""), ("user", "Q"), ("assistant", "A")]
+    assert turns(messages(*pairs), "messages") == pairs
+
+
+def test_text_parts_are_joined():
+    parts = [{"type": "text", "text": "a "}, {"type": "text", "text": "b", "image_url": None}]
+    assert turns(messages(("user", parts), ("assistant", "A")), "messages")[0] == ("user", "a b")
+
+
+def test_nulls_that_a_table_fills_in_do_not_matter():
+    row = {"messages": [{"role": "user", "content": "Q", "from": None, "tool_calls": None},
+                        {"role": "assistant", "content": "A", "value": None, "tool_calls": []}]}  # fmt: skip
+    assert turns(row, "messages") == [("user", "Q"), ("assistant", "A")]
+
+
+@pytest.mark.parametrize(
+    ("user", "assistant"),
+    [("human", "gpt"), ("user", "assistant"), ("Human", "chatgpt"), ("user", "bot"), ("user", "model")],
+)
+def test_sharegpt(user, assistant):
+    for role_key, content_key in [("from", "value"), ("role", "content")]:
+        pairs = [("system", "S"), (user, "Q"), (assistant, "A"), (user, "dropped")]
+        row = {"conversations": [{role_key: role, content_key: content} for role, content in pairs]}
+        assert turns(row, "sharegpt") == [("system", "S"), ("user", "Q"), ("assistant", "A")]
+
+
+@pytest.mark.parametrize(
+    ("value", "reason", "detail"),
+    [
+        (None, "missing_field", "is null"),
+        ([], "empty_field", "empty list"),
+        ("[]", "wrong_type", "type str, not a list; JSON kept as text"),
+        ({"role": "user"}, "wrong_type", "type dict, not a list"),
+        (["hi"], "wrong_type", "turn 1 is of type str, expected an object"),
+        (messages(("user", "Q")), "missing_field", "no assistant turn among 1"),
+        (messages(("user", "Q"), ("assistant", " ")), "empty_field", "the assistant turn 2 is empty"),
+        (messages(("user", ""), ("assistant", "A")), "empty_field", "the user turn 1 is empty"),
+        (messages(("user", None), ("assistant", "A")), "missing_field", "turn 1: content is missing or null"),
+        (messages(("user", 3), ("assistant", "A")), "wrong_type", "content is of type int"),
+        (
+            messages(("user", "Q"), ("assistant", "A"), ("tool", "42")),
+            "wrong_type",
+            "unsupported role 'tool'",
+        ),
+        (
+            messages(("user", "Q"), ("function", "42")),
+            "wrong_type",
+            "turn 2 has the unsupported role 'function'",
+        ),
+        (messages((3, "Q")), "wrong_type", "unsupported role '3'"),
+        (messages((None, "Q")), "missing_field", "neither `role` nor `from`"),
+        (
+            messages(("user", "Q"), ("system", "S"), ("assistant", "A")),
+            "wrong_type",
+            "turn 2 is a system turn after",
+        ),
+        (messages(("user", [{"type": "image_url"}])), "wrong_type", "part of type 'image_url', not text"),
+        (messages(("user", ["Q"])), "wrong_type", "part of type 'str'"),
+        (messages(("user", [{"type": "text"}])), "missing_field", "text part is missing"),
+        (messages(("user", []), ("assistant", "A")), "empty_field", "the user turn 1 is empty"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "wrong_type", "turn 1 calls a tool"),
+    ],
+)
+def test_bad_conversations(value, reason, detail):
+    value = value["messages"] if isinstance(value, dict) and "messages" in value else value
+    for format, field in [("messages", "messages"), ("sharegpt", "conversations")]:
+        found = why({field: value}, format)
+        assert found[0] == reason and detail in found[1] and field in found[1]
+
+
+json_values = st.recursive(
+    st.sampled_from([None, True, 3, 0.5, "", " ", "x", "user", "assistant", "system", "text"]),
+    lambda inner: (
+        st.lists(inner, max_size=3)
+        | st.dictionaries(st.sampled_from(["role", "from", "content", "type", "text"]), inner, max_size=3)
+    ),
+    max_leaves=12,
+)
+columns = ["instruction", "input", "output", "response", "prompt", "completion", "messages", "conversations"]
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.dictionaries(st.sampled_from(columns), json_values),
+    st.sampled_from(["alpaca", "prompt_completion", "messages", "sharegpt"]),
+)
+def test_any_row_gives_a_sound_conversation_or_a_reason(row, format):
+    try:
+        conversation = to_conversation(row, format)
+    except BadRow as bad:
+        assert isinstance(bad.reason, Reason) and bad.detail
+    else:
+        assert conversation.turns[-1].role == "assistant"
+        assert all(turn.content.strip() for turn in conversation.turns if turn.role != "system")
+
+
+# --- detection ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["instruction", "output"], "alpaca"),
+        (["id", "instruction", "input", "response", "source"], "alpaca"),
+        (["prompt", "completion"], "prompt_completion"),
+        (["prompt", "prompt_id", "messages"], "messages"),
+        (["conversations", "id"], "sharegpt"),
+        (["messages", "conversations"], "messages"),
+        (["instruction", "output", "prompt", "completion"], "alpaca"),
+    ],
+)
+def test_detect_format_and_its_precedence(names, expected):
+    assert detect_shape(names) == detect_shape(iter(reversed(names))) == expected
+
+
+def test_detection_follows_renamed_columns():
+    assert detect_shape(["q", "a"], {"instruction": "q", "output": "a"}) == "alpaca"
+    assert detect_shape(["q", "response"], {"instruction": "q"}) == "alpaca"
+    assert detect_shape(["chat"], {"messages": "chat"}) == "messages"
+    # Naming Alpaca's fields says that Alpaca is meant, whatever else is there.
+    assert detect_shape(["messages", "q", "a"], {"instruction": "q", "output": "a"}) == "alpaca"
+
+
+def test_when_nothing_fits_the_message_says_what_to_do():
+    with pytest.raises(InputError) as caught:
+        detect_shape(["Instructions", "outputs", "source"])
+    message = str(caught.value)
+    assert "no known format fits the columns: Instructions, outputs, source" in message
+    assert "alpaca needs instruction and output or response" in message
+    assert "messages needs messages" in message and "sharegpt needs conversations" in message
+    assert "prompt_completion needs prompt and completion" in message
+    assert "data.columns.instruction=Instructions, data.columns.output=outputs" in message
+    assert "data.format=" in message and "source=" not in message
+
+
+def test_when_nothing_is_near():
+    with pytest.raises(InputError, match=r"\(none\)"):
+        detect_shape([])
+    with pytest.raises(InputError, match="no column has a similar name"):
+        detect_shape(["x", "y"])
+
+
+def test_renames_that_cannot_be():
+    with pytest.raises(InputError, match="columns that are not there: sol"):
+        detect_shape(["q", "a"], {"instruction": "q", "output": "sol"})
+    with pytest.raises(InputError, match="instruction, messages, not the fields of any one format"):
+        detect_shape(["q", "m"], {"instruction": "q", "messages": "m"})
+    with pytest.raises(
+        InputError, match=r"data\.columns: prompt is no field of format alpaca; .*instruction, output"
+    ):
+        to_conversation({"instruction": "q"}, "alpaca", {"prompt": "q"})
+    with pytest.raises(
+        InputError, match=r"row shape 'csv' is unknown; known: alpaca, messages"
+    ):
+        to_conversation({}, "csv")
+
+
+def test_reasons_are_the_ones_reports_know():
+    assert {str(reason) for reason in Reason} == {
+        "not_json", "not_an_object", "invalid_utf8", "missing_field", "empty_field", "wrong_type",
+        "no_supervised_token", "too_long", "duplicate_id", "template_error",
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["alpaca.parquet", "clinical.parquet"])
+def test_real_data_becomes_conversations(name):
+    if not (DATA / name).exists():
+        pytest.skip(f"{DATA / name} is not here")
+    table = pq.read_table(DATA / name)
+    assert detect_shape(table.column_names) == "alpaca"
+    num_good, reasons = 0, set()
+    for row in table.to_pylist():
+        try:
+            user, assistant = to_conversation(row, "alpaca").turns
+        except BadRow as bad:
+            reasons.add(bad.reason)
+        else:
+            num_good += 1
+            assert (user.content, user.context, assistant.content) == (
+                row["instruction"],
+                row["input"],
+                row["response"],
+            )
+    assert reasons <= {Reason.EMPTY_FIELD} and num_good >= 0.99 * table.num_rows
