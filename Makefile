@@ -29,7 +29,7 @@ test-unit: install  ## the tests that start no Ray: two minutes
 	$(RUN)/python -m pytest -q -n auto -m 'not integration and not slow'
 
 test-integration: install  ## the tests on real Ray, one after another: they share a cluster, and start others
-	$(RUN)/python -m pytest -q -m '(integration or slow) and not long'
+	$(RUN)/python -m pytest -v --maxfail=3 -m '(integration or slow) and not long'
 
 test-long: install  ## 60 runs under attack, and two hosts, as root: more than an hour, not run by CI
 	$(RUN)/python -m pytest -q -m long

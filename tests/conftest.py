@@ -28,18 +28,25 @@ GPT2_TOKENIZER = ROOT.parent / "shared" / "models" / "gpt2_tokenizer"
 
 
 @pytest.fixture(scope="session")
-def ray_cluster():
+def warm():
+    """A server of warm workers for all clusters of this session (see ray_command)."""
+    from s2l_ray.execution.warm_start import warm_workers
+
+    with warm_workers():
+        yield
+
+
+@pytest.fixture(scope="session")
+def ray_cluster(warm):
     """A cluster of this test session's own, in its own short folder (socket paths have a length limit)."""
     import ray
 
     from s2l_ray.execution.cluster import start_local
-    from s2l_ray.execution.warm_start import warm_workers
 
     folder = tempfile.mkdtemp(prefix="s2lt-", dir="/tmp")
-    with warm_workers():
-        start_local(2, _temp_dir=folder, object_store_memory=300_000_000, log_to_driver=False, logging_level="ERROR")
-        yield
-        ray.shutdown()
+    start_local(2, _temp_dir=folder, object_store_memory=300_000_000, log_to_driver=False, logging_level="ERROR")
+    yield
+    ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
 
 

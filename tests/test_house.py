@@ -124,9 +124,9 @@ def test_rays_private_api_is_touched_in_one_place():
     assert touching <= {"s2l_ray.execution.ray_internals", "s2l_ray.execution.process_group"}, touching
 
 
-def loaded_by(*modules):
-    """Return which of torch and Ray a fresh Python holds after importing the modules."""
-    program = f"import sys, {', '.join(modules)}\nprint(sorted({{'torch', 'ray'}} & sys.modules.keys()))"
+def loaded_by(*modules, of=("torch", "ray")):
+    """Return which libraries of these a fresh Python holds after importing the modules."""
+    program = f"import sys, {', '.join(modules)}\nprint(sorted({set(of)!r} & sys.modules.keys()))"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
     return ast.literal_eval(done.stdout)
 
@@ -141,6 +141,12 @@ def test_the_core_loads_neither_torch_nor_ray():
 def test_modeling_runs_on_a_machine_without_ray():
     heavy = ("models", "tokenization", "batching", "losses", "generation", "training", "examples")
     assert loaded_by(*(f"s2l_ray.modeling.{name}" for name in heavy)) == ["torch"]
+
+
+def test_a_run_is_planned_and_reused_without_what_only_workers_need():
+    heavy = ("transformers.modeling_utils", "accelerate", "deepspeed", "sklearn", "scipy", "torch._dynamo", "ray.train")
+    stages = [f"s2l_ray.stages.{stage.name}" for stage in STAGES if stage.name not in ("proxy", "finetune")]
+    assert loaded_by("s2l_ray.pipeline.plan", "s2l_ray.pipeline.run", "s2l_ray.results.results", *stages, of=heavy) == []
 
 
 # --- sizes and names ---------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from s2l_ray.metrics.intervals import NUM_RESAMPLES
 
@@ -152,6 +151,8 @@ def _interval(
         return value, value, 0.0 if value else 1.0
     pieces = by_seeds**2 / max(1, num_seeds - 1) + by_examples**2 / max(1, num_examples - 1)
     freedom = max(1.0, (by_seeds + by_examples - noise) ** 2 / pieces)
+    from scipy import stats  # heavy
+
     half = float(stats.t.ppf(0.975, freedom)) * error
     return value - half, value + half, float(2 * stats.t.sf(abs(value) / error, freedom))
 

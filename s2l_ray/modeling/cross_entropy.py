@@ -1,11 +1,13 @@
 """Cross-entropy over a large vocabulary without all of its logits: a running log-sum-exp over tiles."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # heavy: most commands start without a model
 
 # Logits of one tile. On CPUs they stay in the cache of a core, so the passes over them cost next to nothing beside the
 # product: one thread of an EPYC with 50,304 tokens passes 5,300 positions a second in bf16, the product alone 5,500,
@@ -72,7 +74,7 @@ class Head:
 
 
 @torch.no_grad()
-def has_plain_head(model: PreTrainedModel, input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor) -> bool:
+def has_plain_head(model: "PreTrainedModel", input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor) -> bool:
     """Tell whether the model's logits are its head's output on the last hidden state, whatever lies right of a token.
 
     Some models scale or cap their logits afterwards, and some look at padding. Found out by comparing.

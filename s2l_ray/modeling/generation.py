@@ -1,17 +1,21 @@
 """Greedy answers to prompts."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from s2l_ray.modeling.models import pad_token_id
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # heavy: most commands start without a model
 
 
 @torch.inference_mode()
 def greedy_answers(
-    model: PreTrainedModel,
+    model: "PreTrainedModel",
     tokenizer: PreTrainedTokenizerBase,
     prompts: Sequence[np.ndarray],
     max_new_tokens: int,

@@ -2,8 +2,6 @@
 
 import re
 
-from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
-
 MASK = "_"
 
 _QUOTED = re.compile(r'"[^"\n]+"|\u201c[^\u201d\n]+\u201d|`[^`\n]+`|\$[^$\n]+\$')
@@ -51,5 +49,7 @@ def _names(text: str) -> list[tuple[int, int]]:
 
 
 def _longest_words(text: str) -> list[tuple[int, int]]:
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS  # heavy
+
     words = [match for match in _WORD.finditer(text) if match[0].lower() not in ENGLISH_STOP_WORDS]
     return [match.span() for match in sorted(words, key=lambda match: -len(match[0]))[:_NUM_LONGEST]]

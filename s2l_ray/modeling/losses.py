@@ -1,16 +1,19 @@
 """The example loss: mean negative log-likelihood over supervised tokens, in nats."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from s2l_ray.modeling.batching import IGNORED, Batch, ExampleTable, plan_batches
 from s2l_ray.modeling.cross_entropy import Head, has_plain_head
 from s2l_ray.recipe.model import AskedPrecision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # heavy: most commands start without a model
 
 
 class LossScorer:
@@ -23,7 +26,7 @@ class LossScorer:
     they differ the model's own logits are used throughout.
     """
 
-    def __init__(self, model: PreTrainedModel, precision: AskedPrecision = "fp32") -> None:
+    def __init__(self, model: "PreTrainedModel", precision: AskedPrecision = "fp32") -> None:
         """Take the model over: in bf16 its weights are brought to it.
 
         Parameters

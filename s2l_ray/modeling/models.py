@@ -3,18 +3,21 @@
 import json
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.storage.artifacts import Artifact, folder_digest
 from s2l_ray.storage.hub import commit_of
 from s2l_ray.storage.links import link_out
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # heavy: most commands start without a model
 
 _MODEL_FILES = (".safetensors", ".safetensors.index.json", "config.json")
 # What transformers raises for folders whose files are there but hold something else; it checks little by itself.
@@ -25,7 +28,7 @@ _TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "vocab.json", "me
 _TEMPLATES = "additional_chat_templates/*.jinja"
 
 
-def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrainedModel:
+def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> "PreTrainedModel":
     """Return the model in fp32 on the CPU, in training mode.
 
     Parameters
@@ -40,6 +43,8 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrained
     InputError
         The model cannot be found, has no safetensors weights (pickles are not loaded), or its config makes none.
     """
+    from transformers import AutoModelForCausalLM  # heavy: most commands start without a model
+
     if config.config is not None:
         torch.manual_seed(seed)
         fresh = fresh_config(config, vocab_size)
@@ -65,7 +70,7 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> PreTrained
     return model
 
 
-def load_from(artifact: Artifact, folder: str = "model") -> PreTrainedModel:
+def load_from(artifact: Artifact, folder: str = "model") -> "PreTrainedModel":
     """Return the model that an artifact holds in one of its folders, as `load_model` does."""
     with artifact.local_folder(folder) as local:
         return load_model(ModelConfig(path=str(local)), vocab_size=0, seed=0)
@@ -191,7 +196,7 @@ def _refusal(what: str, path: str, error: Exception) -> str:
     return f"{what} {path!r} is neither a folder here nor reachable on the hub ({reason})"
 
 
-def save_weights(model: PreTrainedModel, folder: Path) -> None:
+def save_weights(model: "PreTrainedModel", folder: Path) -> None:
     """Write config and safetensors weights, nothing else."""
     model.save_pretrained(folder, safe_serialization=True)
 

@@ -2,13 +2,15 @@
 
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch.nn import functional
-from transformers import PreTrainedModel
 
 from s2l_ray.recipe.model import Precision
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # heavy: most commands start without a model
 
 _FAST_BF16 = ("amx_bf16", "avx512_bf16")
 _SHAPE = (1024, 512, 8192)  # rows, inner, columns: like a block of a head, weights larger than a core's cache
@@ -58,7 +60,7 @@ def throughput_facts(shards: Sequence[Mapping[str, Any]], wall_s: float) -> dict
     }
 
 
-def scoring_operations(model: PreTrainedModel, num_tokens: int, num_supervised: int) -> float:
+def scoring_operations(model: "PreTrainedModel", num_tokens: int, num_supervised: int) -> float:
     """Return the operations that scoring cannot do without: 2 for each weight of the body and token, and for each of
     the head and supervised token. Attention's own products are left out, which makes a share of the peak a little
     too modest.

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 from threadpoolctl import threadpool_limits
 
 from s2l_ray.errors import InputError
@@ -73,6 +71,8 @@ def cluster_rows(
         raise InputError(f"num_clusters={num_clusters} must be between 1 and the number of examples, {len(rows)}")
     count = min(max(fit_rows, num_clusters), len(rows))
     sample = np.arange(len(rows)) if count == len(rows) else np.sort(rng.choice(len(rows), count, replace=False))
+    import sklearn.cluster  # noqa: F401  heavy; here, since the limit below reaches only what is loaded
+
     labels_N = np.empty(len(rows), dtype=np.int32)
     distances_N = np.empty(len(rows), dtype=np.float32)
     # One thread in each product: with more, partial sums are added in another order and the last bits differ.
@@ -88,6 +88,9 @@ def cluster_rows(
 
 def _fit(rows_MC: np.ndarray, num_clusters: int, seed: int, iterations: int) -> np.ndarray:
     """Return the centroids, (K, C) float32."""
+    from sklearn.cluster import KMeans  # heavy, as the next
+    from sklearn.exceptions import ConvergenceWarning
+
     model = KMeans(num_clusters, n_init=1, max_iter=iterations, algorithm="lloyd", random_state=seed)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct rows than clusters: documented above

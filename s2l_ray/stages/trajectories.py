@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import psutil
@@ -12,7 +12,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
-from transformers import PreTrainedModel
 
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
@@ -30,6 +29,9 @@ from s2l_ray.stages.table import stage_of
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.schemas import shard_name, trajectories_schema, with_metadata
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel  # heavy: most commands start without a model
 
 _MEMORY_SHARE = 0.5  # of what is free, for all models of all scoring processes of one node
 _BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 6}  # in bf16 the head and the embeddings are held in fp32 too
@@ -185,7 +187,7 @@ class _ShardScorer:
             self._loaded = (first, [LossScorer(self._model(point), self._config.precision) for point in points])
         return self._loaded[1]
 
-    def _model(self, point: TrajectoryPoint) -> PreTrainedModel:
+    def _model(self, point: TrajectoryPoint) -> "PreTrainedModel":
         return load_from(self._proxy, point.folder).to(self._device)  # type: ignore[arg-type]
 
     def _models_that_fit(self) -> int:

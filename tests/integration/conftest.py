@@ -21,6 +21,7 @@ from s2l_ray.pipeline.run import run_plan
 from s2l_ray.results.results import collect_results
 
 BIN = Path(sys.executable).parent
+WARM_RAY = Path(__file__).resolve().parents[1] / "warm" / "start.py"
 _HEAD_ID = "f" * 51 + "00000"
 
 
@@ -59,14 +60,14 @@ def _end(process):
 
 
 @pytest.fixture(scope="module")
-def loopback_cluster():
+def loopback_cluster(warm):
     """A Ray head of our own on loopback; yields its job server's address."""
     with _head({"RAY_AUTH_MODE": "disabled"}) as address:
         yield address
 
 
 @pytest.fixture(scope="session")
-def ray_head():
+def ray_head(warm):
     """A function (environment variables) -> context of a Ray head on loopback; it gives the job server's address."""
     return _head
 
@@ -84,7 +85,7 @@ def recipe_file(small_recipe, word_problems, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def growing_cluster():
+def growing_cluster(warm):
     """A head without cores whose autoscaler starts processes as nodes; yields (job server's address, GCS address)."""
     port = _free_port()
     settings = {
@@ -104,7 +105,7 @@ def _autoscaling(gcs_address):
         "cluster_name": "s2l-test", "max_workers": 4, "upscaling_speed": 20, "idle_timeout_minutes": 0.1,
         "provider": {
             "type": "external", "head_node_id": _HEAD_ID, "launch_multiple": True, "gcs_address": gcs_address,
-            "module": "ray.autoscaler._private.fake_multi_node.node_provider.FakeMultiNodeProvider",
+            "module": "tests.warm.provider.WarmProvider",
         },
         "head_node_type": "ray.head.default",
         "available_node_types": {
@@ -141,7 +142,7 @@ class Nodes:
         before = self.alive() if self._processes else set()
         self._processes.append(subprocess.Popen(
             [*(["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-"] if mounts else []),
-             BIN / "ray", "start", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
+             sys.executable, WARM_RAY, "start", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
              "--object-store-memory=100000000", *joins],
             stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment))
         deadline = time.monotonic() + 240
@@ -169,7 +170,7 @@ class Nodes:
             [sys.executable, "-c", f"{patch}\nfrom s2l_ray.cli.main import main; main()", command, str(recipe), *settings],
             env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def end(self):
+    def close(self):
         """End all nodes."""
         for process in reversed(self._processes):
             with contextlib.suppress(psutil.NoSuchProcess):
@@ -178,11 +179,17 @@ class Nodes:
 
 
 @pytest.fixture
-def nodes():
+def nodes(warm):
     """A cluster without nodes yet."""
-    nodes = Nodes()
-    yield nodes
-    nodes.end()
+    with contextlib.closing(Nodes()) as nodes:
+        yield nodes
+
+
+@pytest.fixture(scope="module")
+def lasting_nodes(warm):
+    """A cluster without nodes yet, for all tests of a file: a node takes half a minute to start."""
+    with contextlib.closing(Nodes()) as nodes:
+        yield nodes
 
 
 @contextlib.contextmanager
@@ -193,7 +200,7 @@ def _head(settings, *, port=None, num_cpus=2, options=()):
     # A job runs `python`, as it does in a cluster's image: here that is the tests' own.
     environment = {**os.environ, **settings, "PATH": f"{BIN}:{os.environ['PATH']}"}
     process = subprocess.Popen(
-        [BIN / "ray", "start", "--head", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
+        [sys.executable, WARM_RAY, "start", "--head", "--block", f"--num-cpus={num_cpus}", "--node-ip-address=127.0.0.1",
          "--dashboard-host=127.0.0.1", f"--temp-dir={folder}", "--object-store-memory=300000000", *options,
          *(f"--{name}={number}" for name, number in ports.items())],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment,

@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 from ray._raylet import GcsClient
+from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 from transformers import AutoModelForCausalLM
 
@@ -61,45 +62,38 @@ def ended(run, seconds=600):
     return json.loads(out.splitlines()[-1]), err
 
 
-def test_the_proxy_goes_on_with_fewer_workers_when_a_node_is_lost(nodes, recipe_file, tmp_path):
-    nodes.add(1)
+@pytest.fixture(scope="module")
+def nodes(lasting_nodes):
+    """A head, to which each test adds nodes."""
+    lasting_nodes.add(1)
+    return lasting_nodes
+
+
+def test_a_training_goes_on_with_fewer_workers_when_a_node_is_lost_and_with_more_when_one_comes(nodes, recipe_file, tmp_path):
     other = nodes.add(1)
-    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 200, "proxy.num_checkpoints": 9, "resources.num_workers": [1, 2]})
-    with running(nodes.run(recipe, command="proxy")) as run:
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 2400, "proxy.num_checkpoints": 30, "resources.num_workers": [1, 2]})
+    with running(nodes.run(recipe, command="proxy", patch=SOON)) as run:
         wait_for(lambda: checkpoints(tmp_path), 300, "a checkpoint")
         other.kill()
-        _, err = ended(run)
-    assert manifest(tmp_path)["num_workers_used"] == [2, 1], err[-2000:]
-    assert "proxy: train: 2, then 1 workers" in err
-    assert manifest(tmp_path)["total_steps"] == 200
-
-
-def test_the_proxy_takes_another_worker_when_a_node_comes(nodes, recipe_file, tmp_path):
-    nodes.add(1)
-    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1200, "proxy.num_checkpoints": 0, "resources.num_workers": [1, 2]})
-    with running(nodes.run(recipe, command="proxy", patch=SOON)) as run:
-        wait_for(lambda: num_points(tmp_path) >= 1, 300, "the training")
+        wait_for(lambda: len(nodes.alive()) == 1, 120, "the loss of the node to be known")
+        seen = checkpoints(tmp_path)
+        wait_for(lambda: set(checkpoints(tmp_path)) - set(seen), 120, "a checkpoint of one worker")
         nodes.add(1)
         _, err = ended(run)
-    assert "proxy: train: there is room for more workers than 1; going on from a checkpoint with them" in err, err[-2000:]
-    assert manifest(tmp_path)["num_workers_used"] == [1, 2]
-    assert manifest(tmp_path)["total_steps"] == 1200 and num_points(tmp_path) == 4  # with the untouched model
+    assert manifest(tmp_path)["num_workers_used"] == [2, 1, 2], err[-2000:]
+    assert "proxy: train: 2, then 1 workers" in err
+    assert "proxy: train: there is room for more workers than 1; going on from a checkpoint with them" in err
+    assert manifest(tmp_path)["total_steps"] == 2400 and num_points(tmp_path) == 4  # with the untouched model
 
 
 def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file, tmp_path):
-    nodes.add(1)
-    nodes.add(1)
-    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1800, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
-    before = nodes.alive()
-
+    recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1200, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
+    nodes.add(1)  # what replaces the one that goes
     with running(nodes.run(recipe, command="proxy")) as run:
-        wait_for(lambda: num_points(tmp_path) >= 1, 300, "the training")
-        nodes.add(1)  # what replaces the one that goes
         wait_for(lambda: num_points(tmp_path) >= 2, 300, "a third of the training")
         assert not checkpoints(tmp_path), "the recipe asks for none"
-        leaving = next(node for node in before if node != head_of(nodes))
         accepted, why = GcsClient(nodes.gcs).drain_node(
-            leaving, DRAIN_NODE_REASON_PREEMPTION, "spot", int((time.time() + 30) * 1000))
+            busy_node(nodes), DRAIN_NODE_REASON_PREEMPTION, "spot", int((time.time() + 30) * 1000))
         assert accepted, why
         wait_for(lambda: checkpoints(tmp_path), 30, "the early checkpoint")
         ended(run)
@@ -110,13 +104,11 @@ def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file
     assert max(float((interrupted[name] - theirs[name]).abs().max()) for name in theirs) < 1e-5
 
 
-def head_of(nodes):
-    """The id of the node that the head's raylet has: the first that was there."""
-    from ray.autoscaler.v2.sdk import get_cluster_status
-
-    status = get_cluster_status(nodes.gcs)
-    return next(node.node_id for node in (*status.active_nodes, *status.idle_nodes)
-                if any(usage.resource_name == "node:__internal_head__" for usage in node.resource_usage.usage))
+def busy_node(nodes):
+    """The id of a node that trains, and is not the head."""
+    used = {node.node_id: {usage.resource_name: usage.used for usage in node.resource_usage.usage}
+            for node in get_cluster_status(nodes.gcs).active_nodes}
+    return next(node for node, usage in used.items() if usage.get("CPU") and "node:__internal_head__" not in usage)
 
 
 def weights(tmp_path):

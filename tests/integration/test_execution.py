@@ -77,26 +77,32 @@ def test_a_unit_that_hangs_ends_the_stage_in_time_and_leaves_its_core(ray_cluste
 
 
 ON_NODES_THAT_GO = """
-import time, ray
+import sys, time, ray
+from pathlib import Path
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.execution.work_units import run_units
 class Sleeper:
     def run(self, seconds):
+        Path(started).touch()
         time.sleep(seconds)
         return {}
+started = sys.argv[1]
 ray.init(log_to_driver=False)
 run_units("score", Sleeper, {}, [1.0] * 40, ResourcesConfig(wait_timeout_s=8), actors=True)
 """
 
 
 @pytest.mark.slow
-def test_where_the_last_node_for_the_work_is_lost_the_wait_is_said_and_ends(nodes):
+def test_where_the_last_node_for_the_work_is_lost_the_wait_is_said_and_ends(nodes, tmp_path):
     nodes.add(0)
     worker = nodes.add(1)
-    driver = subprocess.Popen([sys.executable, "-c", ON_NODES_THAT_GO], env=nodes.environment,
+    driver = subprocess.Popen([sys.executable, "-c", ON_NODES_THAT_GO, tmp_path / "started"], env=nodes.environment,
                               stderr=subprocess.PIPE, text=True)
     try:
-        time.sleep(12)
+        deadline = time.monotonic() + 240
+        while not (tmp_path / "started").exists():
+            assert driver.poll() is None and time.monotonic() < deadline, "no unit started"
+            time.sleep(0.2)
         worker.kill()
         _, said = driver.communicate(timeout=300)
     finally:

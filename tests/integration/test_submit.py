@@ -23,17 +23,25 @@ def submit(address, *arguments, **variables):
                           capture_output=True, text=True, env=environment, check=False, timeout=850)
 
 
-def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, tmp_path):
+@pytest.fixture(scope="module")
+def storage(tmp_path_factory):
+    """One for the run and the sweep, which reuses the run's proxy."""
+    return tmp_path_factory.mktemp("storage")
+
+
+def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, storage):
     from s2l_ray.results.record import find_record
     from s2l_ray.results.status import status_of
 
     recipe = recipe_file(**{
         "name": "sent", "selection.controls": [], "resources.num_workers": 1, "evaluation.tasks": []})
-    done = submit(loopback_cluster, recipe, "selection.budget=20")
+    done = submit(loopback_cluster, recipe, "selection.budget=20", f"storage={storage}")
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["status"] == "SUCCEEDED" and told["run"] == str(tmp_path / "out" / "runs" / "sent")
-    assert "prepare" in done.stderr and '{"arms"' in done.stderr, "the job's log is shown"
+    assert told["status"] == "SUCCEEDED" and told["run"] == str(storage / "runs" / "sent")
+    assert "prepare" in done.stderr, "the job's log is shown"
+    (arms,) = (json.loads(line)["arms"] for line in done.stderr.splitlines() if line.startswith('{"arms"'))
+    assert arms["s2l"]["rows"] == 20 and Path(arms["s2l"]["model"], "model.safetensors").is_file()
     state = status_of(find_record(told["run"], ""))
     assert state["left"] == []
     assert state["command"].startswith("s2l run jobs/recipes/recipe.yaml selection.budget=20")
@@ -126,14 +134,14 @@ def test_ctrl_c_stops_following_and_says_how_to_go_on(loopback_cluster, recipe_f
     ended(client, told["job_id"])
 
 
-def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_problems, tmp_path):
+def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_problems, storage):
     recipe = recipe_file(**{
         "name": "swept", "resources.num_workers": 1, "sweep.control_seeds": 1, "sweep.max_concurrent_trials": 1,
         "sweep.space": {"selection.budget": [20], "selection.num_clusters": [4]}, "target.max_steps": 1,
         "evaluation.tasks": [{"name": "problems", "path": str(word_problems / "held_out.jsonl"), "metrics": ["loss"]}]})
-    done = submit(loopback_cluster, recipe, "--sweep")
+    done = submit(loopback_cluster, recipe, "--sweep", f"storage={storage}")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert (tmp_path / "out" / "sweeps" / "swept" / "trials.parquet").is_file()
+    assert (storage / "sweeps" / "swept" / "trials.parquet").is_file()
 
 
 def test_a_cluster_that_ends_while_followed_is_a_failure_that_says_so(ray_head, recipe_file):

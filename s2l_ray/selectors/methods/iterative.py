@@ -5,7 +5,6 @@ arXiv 2410.13464.
 """
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
@@ -75,6 +74,8 @@ def _probabilities(embeddings_ND: np.ndarray, is_labelled_N: np.ndarray, hard_N:
     labels = hard_N[is_labelled_N]
     if labels.all() or not labels.any():
         return np.full(len(embeddings_ND), float(labels[0]))
+    from sklearn.linear_model import LogisticRegression  # heavy
+
     model = LogisticRegression(max_iter=1000).fit(embeddings_ND[is_labelled_N], labels)
     return model.predict_proba(embeddings_ND)[:, 1].astype(np.float64)
 
