@@ -7,15 +7,16 @@ RUN := $(VENV)/bin
 help:  ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/'
 
-# uv takes a third of pip's time; where it cannot be had, pip does the same.
-UV := $(RUN)/python -m uv pip install --python $(RUN)/python --constraint constraints.txt
+# torch comes by pip, which knows where this machine gets it from: uv does not read pip's settings, and would take
+# gigabytes of CUDA from PyPI. The rest comes by uv, in a third of pip's time; where it cannot be had, by pip.
 PIP := $(RUN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
+UV := $(RUN)/python -m uv pip install --python $(RUN)/python --constraint constraints.txt
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) torch
 	$(PIP) --quiet uv || echo 'uv cannot be installed: pip does it all'
-	if $(RUN)/python -m uv --version; then $(UV) torch && $(UV) --editable '.[dev]'; \
-	else $(PIP) torch && $(PIP) --editable '.[dev]'; fi
+	if $(RUN)/python -m uv --version; then $(UV) --editable '.[dev]'; else $(PIP) --editable '.[dev]'; fi
 	touch $@
 
 install: $(VENV)/installed  ## make .venv with everything in it
