@@ -55,18 +55,18 @@ from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.scanning import scan_file
 from s2l_ray.rows.shape import detect_shape, to_conversation
 from s2l_ray.rows.units import plan_units
-open("rows.jsonl", "w").write('{"question": "1 + 1?", "answer": "2", "level": 3}\\n{"question": "2 + 2?", "answer": "4"}\\n')
+open("rows.jsonl", "w").write('{"letter": "1 + 1?", "answer": "2", "level": 3}\\n{"letter": "2 + 2?", "answer": "4"}\\n')
 rows = [row.value for unit in plan_units([scan_file("rows.jsonl")], 10) for row in read_unit(unit)]
-assert [detect_shape(row) for row in rows] == ["question_answer"] * 2
-assert DataConfig(path="x", format="question_answer").format == "question_answer"
-turns = [[(turn.role, turn.content) for turn in to_conversation(row, "question_answer").turns] for row in rows]
+assert [detect_shape(row) for row in rows] == ["letters"] * 2
+assert DataConfig(path="x", format="letters").format == "letters"
+turns = [[(turn.role, turn.content) for turn in to_conversation(row, "letters").turns] for row in rows]
 assert turns == [[("user", "1 + 1?"), ("assistant", "2")], [("user", "2 + 2?"), ("assistant", "4")]]
-print("question_answer")
+print("letters")
 """
 
 FORMAT = """
 import pyarrow as pa
-from pyarrow.feather import write_feather
+from pyarrow.orc import write_table
 from s2l_ray.errors import InputError
 from s2l_ray.rows.listing import known_endings, list_files
 from s2l_ray.rows.reading import read_unit
@@ -74,25 +74,25 @@ from s2l_ray.rows.scanning import scan_file
 from s2l_ray.rows.typed import read_unit_table, unify_schemas
 from s2l_ray.rows.units import plan_units
 table = pa.table({"instruction": list("abcde"), "output": list("vwxyz"), "level": pa.array(range(5), pa.int8())})
-write_feather(table, "rows.feather", chunksize=2)
-assert [name.rpartition("/")[2] for name in list_files("*")] == ["rows.feather"] and ".feather" in known_endings()
-scan = scan_file("rows.feather")
-assert (scan.num_rows, scan.format) == (5, "feather")
+write_table(table, "rows.orc")
+assert [name.rpartition("/")[2] for name in list_files("*")] == ["rows.orc"] and ".orc" in known_endings()
+scan = scan_file("rows.orc")
+assert (scan.num_rows, scan.format) == (5, "orc")
 for size in (1, 2, 3, 5):
     units = plan_units([scan], size)
     assert [row.value for unit in units for row in read_unit(unit)] == table.to_pylist()
     assert pa.concat_tables(read_unit_table(unit, unify_schemas([scan])) for unit in units).equals(table)
-write_feather(table.slice(0, 3), "rows.feather")  # while a run reads it
-content = open("rows.feather", "rb").read()
-open("cut.feather", "wb").write(content[:-20])
-for fails in (lambda: list(read_unit(units[0])), lambda: scan_file("cut.feather")):
+write_table(table.slice(0, 3), "rows.orc")  # while a run reads it
+content = open("rows.orc", "rb").read()
+open("cut.orc", "wb").write(content[:-20])
+for fails in (lambda: list(read_unit(units[0])), lambda: scan_file("cut.orc")):
     try:
         fails()
     except InputError as error:
-        assert ".feather: " in str(error)
+        assert ".orc: " in str(error)
     else:
         raise AssertionError("a file that is not what it was is read in silence")
-print("feather")
+print("orc")
 """
 
 STAGE = """
@@ -155,7 +155,7 @@ def output_of(package, program):
 
 @pytest.mark.parametrize(("room", "program", "printed"), [
     ("s2l_ray/selectors/methods/", SELECTOR, "short_response"), ("s2l_ray/metrics/measures/", METRIC, "contains_gold"),
-    ("s2l_ray/rows/shapes/", SHAPE, "question_answer"), ("s2l_ray/rows/files/", FORMAT, "feather"),
+    ("s2l_ray/rows/shapes/", SHAPE, "letters"), ("s2l_ray/rows/files/", FORMAT, "orc"),
 ], ids=["selector", "metric", "row shape", "file format"])
 def test_one_file_adds_it(package, room, program, printed):
     assert touched(package) == []

@@ -9,9 +9,10 @@ import numpy as np
 import pyarrow as pa
 from transformers import PreTrainedTokenizerBase
 
-from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample, conversation_key
+from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample
 from s2l_ray.recipe.data import DataConfig
-from s2l_ray.rows.conversation import BadRow, Conversation
+from s2l_ray.rows.conversation import BadRow, Conversation, conversation_key
+from s2l_ray.rows.leftovers import leftovers
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
@@ -26,6 +27,8 @@ PART = pa.schema(
         ("reason", pa.string()),
         ("detail", pa.string()),
         ("key", pa.string()),
+        ("unused", pa.list_(pa.string())),
+        ("way", pa.string()),
         ("user_id", pa.string()),
         ("source", pa.string()),
         ("input_ids", pa.list_(pa.int32())),
@@ -46,6 +49,7 @@ class _Candidate:
     user_id: str | None
     source: str
     pieces: list[Piece]
+    unused: list[str]
 
 
 class ExampleMaker:
@@ -54,7 +58,7 @@ class ExampleMaker:
     def __init__(self, data: DataConfig, row_format: str, tokenizer: PreTrainedTokenizerBase,
                  schema: pa.Schema | None) -> None:
         self._data, self._format, self._schema = data, row_format, schema
-        self._tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length)
+        self._tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date)
 
     def make(self, unit: Unit, keep: np.ndarray | None) -> pa.Table:
         """Return the unit's table; of typed rows with the original columns as a struct `typed`."""
@@ -82,13 +86,16 @@ class ExampleMaker:
             bound = f"data.max_row_chars={self._data.max_row_chars:,}"
             return BadRow(Reason.TOO_LONG, f"{len(raw.raw):,} characters, {bound}")
         try:
-            conversation = to_conversation(raw.value, self._format, self._data.columns)
+            conversation = to_conversation(raw.value, self._format, self._data.columns, self._data.roles)
             pieces = self._tokenization.render(conversation)
             user_id = self._column(raw.value, self._data.id_column)
             source = self._source(raw.value, unit)
         except BadRow as bad:
             return bad
-        return _Candidate(_digest(conversation), user_id, source, pieces)
+        read_too = filter(None, (self._data.id_column, self._data.source_column or "source"))
+        unused = leftovers(raw.value, self._format, self._data.columns, read_too)
+        unused += dict.fromkeys(name for piece in pieces for name in piece.unseen)
+        return _Candidate(_digest(conversation), user_id, source, pieces, unused)
 
     def _column(self, row: Mapping[str, Any], column: str | None) -> str | None:
         if column is None:
@@ -118,6 +125,7 @@ class ExampleMaker:
         supervised[0] = False
         return {
             **place, "key": outcome.key, "user_id": outcome.user_id, "source": outcome.source,
+            "unused": outcome.unused, "way": outcome.pieces[0].way or None,
             "input_ids": tokens.input_ids, "supervised": supervised, "num_tokens": len(tokens.input_ids),
             "num_supervised_tokens": int(supervised.sum()),
             "truncated": tokens.full_length > self._data.max_length, "raw": raw.raw,

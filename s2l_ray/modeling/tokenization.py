@@ -1,13 +1,14 @@
 """Conversations to token ids and the mask of supervised tokens (the assistant's, end-of-sequence included)."""
 
+import datetime
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from jinja2.exceptions import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from s2l_ray.recipe.data import PromptStyle
+from s2l_ray.modeling.chat import ChatTemplate
+from s2l_ray.recipe.data import TEMPLATE_DATE, PromptStyle
 from s2l_ray.rows.conversation import BadRow, Conversation, Turn
 from s2l_ray.rows.reasons import Reason
 
@@ -25,12 +26,18 @@ class Piece:
     text: str
     spans: tuple[tuple[int, int], ...]
     ends_sequence: bool
-    """Whether a supervised end-of-sequence token follows."""
+    """Whether an end-of-sequence token follows."""
     has_special_tokens: bool
     """Whether the names of special tokens in the text mean those tokens, as a chat template's do.
 
     In the other styles a user's own text never counts as one; in a chat's text the two cannot be told apart.
     """
+    is_end_learned: bool = True
+    """Whether the end-of-sequence token is learned."""
+    way: str = ""
+    """How the spans of a chat were found (see `chat`)."""
+    unseen: tuple[str, ...] = ()
+    """What of the conversation is not in the text, as its messages call it."""
 
 
 @dataclass(frozen=True)
@@ -43,10 +50,15 @@ class TokenizedExample:
 
 
 class Tokenization:
-    """Turns conversations into tokens in one prompt style, cut on the right at `max_length` tokens."""
+    """Turns conversations into tokens in one prompt style, cut on the right at `max_length` tokens.
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: PromptStyle, max_length: int) -> None:
+    `date`, in ISO form, is the one that a chat template is told is today.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, style: PromptStyle, max_length: int,
+                 date: str = TEMPLATE_DATE) -> None:
         self._tokenizer, self._style, self._max_length = tokenizer, style, max_length
+        self._chat = ChatTemplate(tokenizer, datetime.date.fromisoformat(date)) if style == "chat" else None
         # Beginning-of-sequence, only where the tokenizer adds it itself; a chat template writes its own.
         empty = tokenizer("")["input_ids"] if style != "chat" else []
         self._start = [i for i in empty[:1] if i == tokenizer.bos_token_id]
@@ -57,11 +69,15 @@ class Tokenization:
         Raises
         ------
         BadRow
-            The chat template cannot render it.
+            The prompt style, or the chat template, has no place for a part of it.
         """
-        if self._style == "chat":
-            return [_chat_piece(conversation, self._tokenizer)]
-        return list(_text_pieces(conversation, self._style))
+        if self._chat is None:
+            return list(_text_pieces(conversation, self._style))
+        chat = self._chat.render(conversation)
+        ends_itself = chat.text.rstrip().endswith(str(self._tokenizer.eos_token))
+        is_end_learned = conversation.turns[-1].is_learned
+        return [Piece(chat.text, chat.spans, ends_sequence=not ends_itself, has_special_tokens=True,
+                      is_end_learned=is_end_learned, way=chat.way, unseen=chat.unseen)]
 
     def tokenize(self, rendered: Sequence[Sequence[Piece]]) -> list[TokenizedExample]:
         """Tokenise many rendered conversations at once."""
@@ -81,7 +97,7 @@ class Tokenization:
         for piece, ids, offsets in zip(pieces, out["input_ids"], out["offset_mapping"], strict=True):
             supervised = _mask(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), piece.spans)
             end = [self._tokenizer.eos_token_id] if piece.ends_sequence else []
-            encoded.append(([*ids, *end], np.append(supervised, np.ones(len(end), dtype=bool))))
+            encoded.append(([*ids, *end], np.append(supervised, np.full(len(end), piece.is_end_learned))))
         return encoded
 
     def _join(self, parts: Sequence[tuple[list[int], np.ndarray]]) -> TokenizedExample:
@@ -104,8 +120,17 @@ def _mask(offsets_T2: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarra
 
 
 def _text_pieces(conversation: Conversation, style: PromptStyle) -> Iterable[Piece]:
-    """Yield one piece for each exchange: everything said before an assistant turn, and that turn."""
+    """Yield one piece for each exchange: everything said before an assistant turn, and that turn.
+
+    Raises
+    ------
+    BadRow
+        There are tools: these styles are of texts alone.
+    """
     system, asked = [], []
+    if conversation.tools or any(turn.calls or turn.role == "tool" for turn in conversation.turns):
+        raise BadRow(Reason.TEMPLATE_ERROR, f"data.prompt_style={style} has no place for tools and their calls; chat "
+                     "has, with a chat template that takes them")
     for turn in conversation.turns:
         if turn.role == "system":
             system.append(turn.content)
@@ -114,7 +139,9 @@ def _text_pieces(conversation: Conversation, style: PromptStyle) -> Iterable[Pie
         else:
             prompt = _alpaca_prompt(system, asked) if style == "alpaca" else _plain_prompt(system, asked)
             text = prompt + turn.content
-            yield Piece(text, ((len(prompt), len(text)),), ends_sequence=True, has_special_tokens=False)
+            spans = ((len(prompt), len(text)),) if turn.is_learned else ()
+            yield Piece(text, spans, ends_sequence=True, has_special_tokens=False, is_end_learned=turn.is_learned,
+                        unseen=("reasoning_content",) if turn.thinking else ())
             system, asked = [], []
 
 
@@ -134,42 +161,6 @@ def _plain_prompt(system: Sequence[str], asked: Sequence[Turn]) -> str:
     return prompt if not prompt or prompt[-1].isspace() else prompt + "\n"
 
 
-def _chat_piece(conversation: Conversation, tokenizer: PreTrainedTokenizerBase) -> Piece:
-    """Render through the tokenizer's chat template; what each assistant turn adds to it is supervised."""
-    messages = [{"role": turn.role, "content": _content(turn)} for turn in conversation.turns]
-
-    def text_of(count: int, *, prompt: bool) -> str:
-        text = tokenizer.apply_chat_template(messages[:count], tokenize=False, add_generation_prompt=prompt)
-        assert isinstance(text, str)
-        return text
-
-    try:
-        whole, spans = text_of(len(messages), prompt=False), []
-        for position, message in enumerate(messages):
-            if message["role"] != "assistant":
-                continue
-            after = text_of(position + 1, prompt=False)
-            # Templates cannot render nothing, so what precedes an opening answer is found by the answer itself.
-            before = text_of(position, prompt=True) if position else after.partition(message["content"].strip())[0]
-            if not (whole.startswith(after) and after.startswith(before)):
-                raise BadRow(Reason.TEMPLATE_ERROR, "the chat template rewrites earlier turns, so the assistant's "
-                             "tokens cannot be told apart; use data.prompt_style=alpaca")
-            spans.append((len(before), len(after)))
-    except (TemplateError, TypeError, KeyError) as error:
-        raise BadRow(Reason.TEMPLATE_ERROR, f"the chat template refuses it: {error}") from error
-    ends_itself = whole.rstrip().endswith(str(tokenizer.eos_token))
-    return Piece(whole, tuple(spans), ends_sequence=not ends_itself, has_special_tokens=True)
-
-
-def _content(turn: Turn) -> str:
-    return f"{turn.content}\n\n{turn.context}" if turn.context else turn.content
-
-
 def needs_chat_template(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Tell whether the tokenizer brings no chat template, so that the chat prompt style cannot be used."""
     return not tokenizer.chat_template
-
-
-def conversation_key(conversation: Conversation) -> str:
-    """Return the text that two exact duplicates share, white space at the ends ignored."""
-    return "\x1e".join(f"{t.role}\x1f{t.content.strip()}\x1f{t.context.strip()}" for t in conversation.turns)

@@ -1,14 +1,18 @@
 """The part of the recipe that says which rows there are to select from, and how they become tokens."""
 
+import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from s2l_ray.recipe.registry import SHAPES, known_in
 from s2l_ray.recipe.settings import WHERE, Count, Fraction, Section
 
 ShapeName = Annotated[str, known_in(SHAPES, "auto")]
 PromptStyle = Literal["alpaca", "chat", "plain"]
+Role = Literal["system", "user", "assistant", "tool"]
+IsoDate = Annotated[str, AfterValidator(lambda text: datetime.date.fromisoformat(text).isoformat())]
+TEMPLATE_DATE = "2025-01-01"
 
 
 class DataConfig(Section):
@@ -18,14 +22,18 @@ class DataConfig(Section):
     """Data to select from: a file, a folder or a glob, local or any storage URI; docs/data.md lists the formats."""
     hub_name: Annotated[str | None, WHERE] = None
     """Hugging Face data set to select from instead of `path`, for example TIGER-Lab/MathInstruct."""
-    hub_split: Annotated[str, Field(pattern=r"^[^/\\]+$"), WHERE] = "train"
-    """Split of `hub_name`."""
+    hub_config: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None
+    """Configuration of `hub_name`, for example main of openai/gsm8k; null takes its default."""
     hub_revision: Annotated[str | None, WHERE] = None
     """Commit, tag or branch of `hub_name`; null takes the newest."""
+    split: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None
+    """Split to take: of `hub_name`, where null takes train, or of a folder whose files are named after several."""
     format: ShapeName = "auto"
     """Row format; auto finds it out from the columns."""
     columns: dict[str, str] = {}
     """Renames: the format's field -> your column, for example {output: solution}."""
+    roles: dict[str, Role] = {}
+    """Names of roles in your messages -> system, user, assistant or tool, where they are not known already."""
     id_column: str | None = None
     """Column that holds each row's stable id; null takes a hash of the row's text."""
     source_column: str | None = None
@@ -34,6 +42,8 @@ class DataConfig(Section):
     """Number of rows to read, drawn evenly over all rows with the seed; null reads all."""
     prompt_style: PromptStyle = "alpaca"
     """Text around a row: the Alpaca template, the tokenizer's chat template, or plain prompt then response."""
+    template_date: IsoDate = TEMPLATE_DATE
+    """Today's date for chat templates that write one: fixed, or the tokens would change from day to day."""
     max_length: Count = 512
     """Tokens kept of each example; the rest is cut off on the right."""
     max_row_chars: Count = 1_000_000

@@ -18,6 +18,8 @@ class TaskConfig(Section):
     """Name of the task in tables, metrics and files, of letters, digits, dot, dash, underscore and blank."""
     path: Annotated[str, WHERE]
     """Held-out rows: a file, a folder or a glob, in any format the data section reads."""
+    split: Annotated[str | None, WHERE] = None
+    """Split to take of a folder whose files are named after several."""
     metrics: list[MetricName] = ["loss"]
     """What is measured; docs/results.md lists the metrics."""
     format: ShapeName = "auto"

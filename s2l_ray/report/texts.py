@@ -43,9 +43,9 @@ def read_texts(
 
 def _conversation(raw: str, prepared: Mapping[str, Any]) -> tuple[str, str]:
     """Return what is asked and what is answered last; with several turns each one's role before it."""
-    columns = prepared["identity"].get("columns", {})
+    columns, roles = (prepared["identity"].get(name, {}) for name in ("columns", "roles"))
     try:
-        turns = to_conversation(json.loads(raw), prepared["format"], columns).turns
+        turns = to_conversation(json.loads(raw), prepared["format"], columns, roles).turns
     except (BadRow, ValueError):
         return raw, ""  # its text was read with other settings once: shown as it came
     before = [f"{turn.content}\n{turn.context}".strip() for turn in turns[:-1]]

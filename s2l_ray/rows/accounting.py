@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.reasons import Reason
 
-NARROW = ["file", "row", "reason", "detail", "key", "user_id"]
+NARROW = ["file", "row", "reason", "detail", "key", "user_id", "unused", "way"]
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,10 @@ class Accounts:
     """Part file that holds each kept row."""
     rows_N: np.ndarray
     """Its row in that part."""
+    not_used: dict[str, int]
+    """What no model sees of the good rows -> in how many of them it holds anything, the most frequent first."""
+    ways: dict[str, int]
+    """How what is learned of a chat was found -> number of good rows."""
 
     @property
     def num_examples(self) -> int:
@@ -59,9 +63,18 @@ def settle(tables: Sequence[pa.Table], data: DataConfig) -> Accounts:
         is_repeated = _occurrence(table["user_id"].take(kept)) > 0
         repeated, kept = kept[is_repeated], kept[~is_repeated]
         ids = table["user_id"].take(kept).combine_chunks()
-    accounts = Accounts(table.num_rows, num_duplicates, _quarantine(table, repeated), ids, parts[kept], rows[kept])
+    accounts = Accounts(
+        table.num_rows, num_duplicates, _quarantine(table, repeated), ids, parts[kept], rows[kept],
+        _frequencies(pc.list_flatten(table["unused"])), _frequencies(table["way"].drop_null()),
+    )
     assert accounts.num_read == accounts.num_examples + num_duplicates + accounts.num_quarantined
     return accounts
+
+
+def _frequencies(values: pa.ChunkedArray) -> dict[str, int]:
+    """Return how often each value occurs, the most frequent first."""
+    counts = {str(entry["values"]): int(entry["counts"]) for entry in pc.value_counts(values).to_pylist()}
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def _occurrence(values: pa.ChunkedArray) -> np.ndarray:

@@ -8,7 +8,7 @@ from s2l_ray.storage.files import Storage
 from s2l_ray.storage.hub import commit_of
 
 
-def fetch_split(storage: Storage, name: str, split: str, revision: str | None) -> str:
+def fetch_split(storage: Storage, name: str, config: str | None, split: str, revision: str | None) -> str:
     """Return the path of the folder that holds the split's rows; downloads it if it is not there yet.
 
     Raises
@@ -17,18 +17,19 @@ def fetch_split(storage: Storage, name: str, split: str, revision: str | None) -
         The hub cannot be reached, or has no such data set, revision or split.
     """
     commit = commit_of("dataset", name, revision)
-    file = f"downloads/{name.replace('/', '--')}-{commit}/{split}.parquet"
+    folder = "-".join(filter(None, (name.replace("/", "--"), config, commit)))
+    file = f"downloads/{folder}/{split}.parquet"
     if not storage.exists(file):
-        _download(storage, file, name, split, commit)
+        _download(storage, file, name, config, split, commit)
     return storage.uri_of(file)
 
 
-def _download(storage: Storage, file: str, name: str, split: str, commit: str) -> None:
+def _download(storage: Storage, file: str, name: str, config: str | None, split: str, commit: str) -> None:
     from datasets import load_dataset  # heavy
     from datasets.exceptions import DatasetNotFoundError
 
     try:
-        rows = load_dataset(name, split=split, revision=commit)
+        rows = load_dataset(name, config, split=split, revision=commit)
     except (DatasetNotFoundError, ValueError, OSError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
         raise InputError(f"split {split!r} of data set {name!r} at {commit} cannot be loaded: {reason}") from error

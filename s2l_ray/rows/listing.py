@@ -15,6 +15,7 @@ import pyarrow.fs as pafs
 
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import FORMATS
+from s2l_ray.rows.splits import of_split, without_bookkeeping
 from s2l_ray.storage.files import resolve
 from s2l_ray.storage.links import link_out
 
@@ -42,8 +43,8 @@ def format_by_ending(path: str) -> tuple[str, Compression | None] | None:
     return None if found is None or (compression and not found.is_compressible) else (found.name, compression)
 
 
-def list_files(path: str) -> list[str]:
-    """Return the data files that a file, a folder or a glob means, sorted.
+def list_files(path: str, split: str | None = None) -> list[str]:
+    """Return the data files that a file, a folder or a glob means, sorted; of several splits, those of one.
 
     A folder means all files with known endings below it, other than hidden ones and those whose name, or
     whose folder's name, starts with an underscore. In a glob, ``*`` and ``?`` stay within one folder and
@@ -53,8 +54,8 @@ def list_files(path: str) -> list[str]:
     Raises
     ------
     InputError
-        Nothing matches, the place cannot be listed, the URI holds a password, or a file found in a folder is a link
-        out of it.
+        Nothing matches, the place cannot be listed, the URI holds a password, a file found in a folder is a link out
+        of it, or the files are of several splits and none of them is asked for.
     """
     folder, pattern = _split_glob(path)
     if pattern and "://" not in path and os.path.exists(os.path.expanduser(path)):
@@ -71,9 +72,10 @@ def list_files(path: str) -> list[str]:
         raise InputError(f"{path}: cannot be listed: {error}") from error
     except UnicodeError as error:
         raise InputError(f"{path}: a file's name there is not UTF-8 ({error}): rename it") from error
-    files = sorted(file for file in found if format_by_ending(file))
+    files = without_bookkeeping(sorted(file for file in found if format_by_ending(file)), filesystem)
     if not files:
         raise InputError(_nothing_found(path, found))
+    files = of_split(path, files, root, split)
     if info.type == pafs.FileType.Directory and isinstance(filesystem, pafs.LocalFileSystem):
         _refuse_links_out(path, root, files)
     return [_child_uri(folder, root, file) for file in files]

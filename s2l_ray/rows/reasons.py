@@ -8,6 +8,7 @@ class Reason(StrEnum):
 
     NOT_JSON = "not_json"
     NOT_AN_OBJECT = "not_an_object"
+    NOT_CSV = "not_csv"
     INVALID_UTF8 = "invalid_utf8"
     MISSING_FIELD = "missing_field"
     EMPTY_FIELD = "empty_field"

@@ -2,17 +2,24 @@
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SHAPES
 from s2l_ray.rows.conversation import BadRow, Conversation
+from s2l_ray.rows.missing import is_missing
 from s2l_ray.rows.reasons import Reason
+from s2l_ray.rows.turns import message_list
+
+SYSTEM = {"system": ("system", "system_prompt", "system_message")}
+TOOLS = {"tools": ("tools", "functions")}
+"""Optional fields of several shapes: the columns that hold what stands before a conversation."""
+_SEVERAL = "+"
 
 
 class Shape(ABC):
-    """A way to write an exchange as a row; each field is read from the first of its columns that the row holds."""
+    """A way to write an exchange as a row; each field is read from the first of its columns that holds anything."""
 
     name: ClassVar[str]
     """As its module is called."""
@@ -21,6 +28,8 @@ class Shape(ABC):
     optional: ClassVar[dict[str, tuple[str, ...]]] = {}
     precedence: ClassVar[int]
     """Of several that fit the highest is taken: files that carry all turns often repeat the first as a prompt."""
+    is_found: ClassVar[bool] = True
+    """Whether columns alone are enough to take it; otherwise only data.format does."""
 
     @abstractmethod
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
@@ -45,6 +54,14 @@ class Shape(ABC):
             if not there & set([renames[field]] if field in renames else columns)
         ]
 
+    def columns(self, row: Mapping[str, Any], renames: Mapping[str, str]) -> dict[str, str]:
+        """Return the column that each field is read from in this row, for those that have one with anything in it."""
+        found = {}
+        for field, defaults in self.fields.items():
+            accepted = (renames[field],) if field in renames else defaults
+            found[field] = next((name for name in accepted if not is_missing(row.get(name))), "")
+        return {field: name for field, name in found.items() if name}
+
 
 def detect_shape(column_names: Iterable[str], columns: Mapping[str, str] | None = None) -> str:
     """Return the shape whose columns are all there, of several the one of the highest precedence.
@@ -57,17 +74,63 @@ def detect_shape(column_names: Iterable[str], columns: Mapping[str, str] | None 
         No shape fits; the message lists the columns found, what each shape needs, and near names.
     """
     names, renames = list(column_names), dict(columns or {})
-    candidates = [shape for shape in SHAPES if renames.keys() <= shape.fields.keys()]
-    fitting = [shape for shape in candidates if not shape.missing(names, renames)]
+    fitting = fitting_shapes(names, renames)
     if not fitting:
-        raise InputError(_no_shape_fits(names, renames, any_candidate=bool(candidates)))
-    return str(max(fitting, key=lambda shape: shape.precedence).name)
+        known = any(renames.keys() <= shape.fields.keys() for shape in SHAPES)
+        raise InputError(_no_shape_fits(names, renames, any_candidate=known))
+    return fitting[0]
 
 
-def to_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, str] | None = None) -> Conversation:
-    """Return the row's conversation, its texts unchanged. `columns` maps the shape's fields to columns.
+def detect_shapes(rows: Sequence[Mapping[str, Any]], columns: Mapping[str, str] | None = None) -> str:
+    """Return the shape of rows; where some hold another that their columns allow too, all of them: `messages+alpaca`.
 
-    A user turn that nobody answers at the end is dropped.
+    Raises
+    ------
+    InputError
+        No shape fits.
+    """
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    first, *others = fitting_shapes(names, columns or {}) or [detect_shape(names, columns)]
+    taken = [first]
+    for row in rows:
+        own = fitting_shapes([name for name in row if not is_missing(row[name])], columns or {})
+        if own and not set(own) & set(taken):
+            taken.append(next(name for name in others if name in own))
+    return _SEVERAL.join(taken)
+
+
+def fitting_shapes(names: Iterable[str], columns: Mapping[str, str]) -> list[str]:
+    """Return the shapes whose required columns are all there, the highest precedence first."""
+    there = list(names)
+    fitting = [shape for shape in SHAPES if shape.is_found and columns.keys() <= shape.fields.keys()
+               and not shape.missing(there, columns)]
+    return [str(shape.name) for shape in sorted(fitting, key=lambda shape: -shape.precedence)]
+
+
+def shape_of(row: Mapping[str, Any], shape: str, columns: Mapping[str, str] | None = None) -> Shape:
+    """Return the shape that a row of one of these is in: the first whose required fields it holds, else the first.
+
+    Raises
+    ------
+    InputError
+        There is no such shape, or `columns` renames a field that none of them has.
+    """
+    shapes: list[Shape] = [SHAPES.find(name) for name in shape.split(_SEVERAL)]
+    unknown = (columns or {}).keys() - {field for one in shapes for field in one.fields}
+    if unknown:
+        known = ", ".join(dict.fromkeys(field for one in shapes for field in one.fields))
+        wrong = ", ".join(sorted(unknown))
+        raise InputError(f"data.columns: {wrong} is no field of format {shape}; its fields are {known}")
+    held = [name for name in row if not is_missing(row[name])]
+    return next((one for one in shapes if not one.missing(held, columns or {})), shapes[0])
+
+
+def to_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, str] | None = None,
+                    roles: Mapping[str, str] | None = None) -> Conversation:
+    """Return the row's conversation, its texts unchanged.
+
+    `columns` maps the shape's fields to columns, `roles` names of roles to those that are known. A user turn that
+    nobody answers at the end is dropped.
 
     Raises
     ------
@@ -76,25 +139,40 @@ def to_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, st
     InputError
         There is no such shape, or `columns` renames a field that it has not.
     """
-    found = SHAPES.find(shape)
-    return found.conversation(_fields(row, found, columns or {}))
+    found = shape_of(row, shape, columns)
+    fields = _fields(row, found, columns or {})
+    if roles:
+        fields = {name: _renamed(value, roles) for name, value in fields.items()}
+    return found.conversation(fields)
+
+
+def _renamed(value: Any, roles: Mapping[str, str]) -> Any:
+    """Return a list of messages with the roles that they are known by."""
+    messages = message_list(value, "messages") if isinstance(value, dict) else value
+    if not isinstance(messages, list):
+        return value
+
+    def renamed(message: Any) -> Any:
+        if not isinstance(message, dict):
+            return message
+        return {key: roles.get(told, told) if key in ("role", "from") and isinstance(told, str) else told
+                for key, told in message.items()}
+
+    return [renamed(message) for message in messages]
 
 
 def _fields(row: Mapping[str, Any], shape: Shape, columns: Mapping[str, str]) -> dict[str, Any]:
     """Return the value of every field of the shape; only optional ones may be None."""
-    unknown = ", ".join(sorted(columns.keys() - shape.fields.keys()))
-    if unknown:
-        known = ", ".join(shape.fields)
-        raise InputError(f"data.columns: {unknown} is no field of format {shape.name}; its fields are {known}")
-    fields = {}
-    for field, defaults in shape.fields.items():
-        accepted = (columns[field],) if field in columns else defaults
-        value = next((row[name] for name in accepted if row.get(name) is not None), None)
-        if value is None and field in shape.required:
+    held = shape.columns(row, columns)
+    fields: dict[str, Any] = {field: row[held[field]] if field in held else None for field in shape.fields}
+    for field, defaults in shape.required.items():
+        if fields[field] is None:
+            accepted = (columns[field],) if field in columns else defaults
             null = [name for name in accepted if name in row]
+            if null and isinstance(row[null[0]], (str, list, dict)):
+                raise BadRow(Reason.EMPTY_FIELD, f"{null[0]} is empty")
             what = f"column {null[0]!r} is null" if null else f"no column {' or '.join(map(repr, accepted))}"
             raise BadRow(Reason.MISSING_FIELD, f"{what}; the row has {', '.join(map(str, row))[:200]}")
-        fields[field] = value
     return fields
 
 

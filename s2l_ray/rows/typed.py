@@ -13,33 +13,54 @@ from s2l_ray.rows.units import FileScan, Unit
 def unify_schemas(scans: Sequence[FileScan]) -> pa.Schema | None:
     """Return one schema for all typed rows: the union of their columns, in order of first appearance; None without any.
 
-    A column may be missing or all null in some files. The schema's metadata is the first file's.
+    A column may be missing or all null in some files, and its types may differ where one holds all the other does:
+    text and large text, integers and floats, structs with further fields. The schema's metadata is the first file's.
 
     Raises
     ------
     InputError
-        Two files give a column different types.
+        Two files give a column types that have nothing in common, or one has two columns of one name.
     """
     typed = [(scan, form) for scan in scans if (form := typed_format(scan.format)) is not None]
     if not typed:
         return None
     unified = pa.schema([])
-    owners: dict[str, tuple[pa.DataType, str]] = {}
+    owners: dict[str, FileScan] = {}
     for scan, form in typed:
         schema = form.schema(scan.uri)
+        repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
+        if repeated:
+            raise InputError(f"{scan.uri}: columns {', '.join(map(repr, repeated))} are there more than once: rename one")
         for field in schema:
-            known, owner = owners.get(field.name, (pa.null(), ""))
-            if pa.null() not in (known, field.type) and known != field.type:
-                here = f"{scan.uri}: column {field.name!r} is {field.type}"
-                raise InputError(f"{here}, but {known} in {owner}: give it one type in all files")
-            if known == pa.null():
-                owners[field.name] = field.type, scan.uri
-        try:
-            metadata = unified.metadata if len(unified) else schema.metadata
-            unified = pa.unify_schemas([unified, schema], promote_options="default").with_metadata(metadata)
-        except pa.ArrowException as error:
-            raise InputError(f"{scan.uri}: its columns do not fit the other files': {error}") from error
+            _refuse_other_kind(field, unified, owners, scan)
+            if field.type != pa.null():
+                owners.setdefault(field.name, scan)
+        metadata = unified.metadata if len(unified) else schema.metadata
+        unified = pa.unify_schemas([unified, schema], promote_options="permissive").with_metadata(metadata)
     return unified
+
+
+def _refuse_other_kind(field: pa.Field, unified: pa.Schema, owners: dict[str, FileScan], scan: FileScan) -> None:
+    """Refuse a column whose type has nothing in common with the one that earlier files gave it."""
+    index = unified.get_field_index(field.name)
+    if index < 0:
+        return
+    known = unified.field(index)
+    if pa.null() in (known.type, field.type):
+        return
+    here = f"{scan.uri}: column {field.name!r} is {field.type}, but {known.type} in {owners[field.name].uri}"
+    try:
+        pa.unify_schemas([pa.schema([known]), pa.schema([field])], promote_options="permissive")
+    except pa.ArrowException as error:
+        raise InputError(f"{here}: give it one type in all files") from error
+    if _has_bytes(known.type) != _has_bytes(field.type):
+        raise InputError(f"{here}: give it one type in all files")
+
+
+def _has_bytes(kind: pa.DataType) -> bool:
+    """Tell whether a type is of bytes or holds some: texts would become bytes among them."""
+    is_bytes = pa.types.is_binary(kind) or pa.types.is_large_binary(kind)
+    return is_bytes or any(_has_bytes(kind.field(i).type) for i in range(kind.num_fields))
 
 
 def typed_format(name: str) -> TypedFormat | None:

@@ -1,6 +1,5 @@
 """prepare: rows to tokenised examples in length-ordered shards, with every row accounted for."""
 
-import itertools
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -17,19 +16,17 @@ from s2l_ray.execution.work_units import run_units
 from s2l_ray.modeling.examples import PART, ExampleMaker
 from s2l_ray.modeling.models import load_tokenizer, tokenizer_identity
 from s2l_ray.modeling.tokenization import needs_chat_template
+from s2l_ray.progress.notes import note
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.evaluation import TaskConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
-from s2l_ray.rows.conversation import BadRow
+from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.hub import fetch_split
 from s2l_ray.rows.listing import file_names, list_files
-from s2l_ray.rows.reading import read_unit
-from s2l_ray.rows.reasons import Reason
 from s2l_ray.rows.scanning import scan_once
-from s2l_ray.rows.shape import detect_shape, to_conversation
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
@@ -40,7 +37,6 @@ from s2l_ray.tables.needs import Need
 from s2l_ray.tables.schemas import EXAMPLES, QUARANTINE, shard_name
 
 _ROWS_PER_UNIT = 4096
-_PEEK_ROWS = 20
 _COPIED = ["source", "input_ids", "supervised", "num_tokens", "num_supervised_tokens"]
 
 
@@ -95,7 +91,8 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
 def _data_of(recipe: Recipe, task: TaskConfig) -> DataConfig:
     """Return how a task's held-out rows become examples: like the pool's, but every row counts."""
     return DataConfig(
-        path=task.path, format=task.format, columns=task.columns, limit=task.limit, drop_duplicates=False,
+        path=task.path, split=task.split, format=task.format, columns=task.columns, limit=task.limit,
+        drop_duplicates=False, roles=recipe.data.roles, template_date=recipe.data.template_date,
         prompt_style=recipe.data.prompt_style, max_length=recipe.data.max_length,
         max_row_chars=recipe.data.max_row_chars, max_bad_fraction=recipe.data.max_bad_fraction,
     )
@@ -112,13 +109,14 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
     path = data.path
     if path is None:
         assert data.hub_name is not None
-        path = fetch_split(storage, data.hub_name, data.hub_split, data.hub_revision)
-    uris = list_files(path)
+        path = fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision)
+    uris = list_files(path, None if data.hub_name else data.split)
     with ThreadPoolExecutor() as threads:
         named = zip(uris, file_names(uris), strict=True)
         scans = tuple(threads.map(lambda f: scan_once(f[0], rows_per_unit=_ROWS_PER_UNIT, name=f[1]), named))
     if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
         raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
+    unify_schemas(scans)  # refuses columns of types that do not fit, before any work
     shape = find_shape(scans, data)
     identity = {
         **data.identity(),
@@ -128,32 +126,6 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
         **tokenizer_identity(model),
     }
     return PreparePlan(Artifact(storage, "prepare", identity), data, model, shape, scans, seed)
-
-
-def find_shape(scans: tuple[FileScan, ...], data: DataConfig) -> str:
-    """Return the rows' shape from the first rows of the first file that has any."""
-    filled = [scan for scan in scans if scan.num_rows] or list(scans)
-    unit = plan_units(filled[:1], max(filled[0].num_rows, 1))[0]
-    rows = [row.value for row in itertools.islice(read_unit(unit), _PEEK_ROWS) if row.value is not None]
-    if not rows:
-        raise InputError(f"{unit.uri}: none of its first rows is a JSON object; is it a data file?")
-    names = list(dict.fromkeys(name for row in rows for name in row))
-    shape = detect_shape(names, data.columns) if data.format == "auto" else data.format
-    for column in filter(None, (data.id_column, data.source_column)):
-        if column not in names:
-            raise InputError(f"{unit.uri} has no column {column!r}; it has {', '.join(names)}")
-    reasons = [bad for row in rows if (bad := _why_bad(row, shape, data)) is not None]
-    if len(reasons) == len(rows) and all(bad.reason == Reason.MISSING_FIELD for bad in reasons):
-        raise InputError(f"{unit.uri}: no row fits data.format={shape}: {reasons[0].detail}")
-    return shape
-
-
-def _why_bad(row: Mapping[str, Any], shape: str, data: DataConfig) -> BadRow | None:
-    try:
-        to_conversation(row, shape, data.columns)
-    except BadRow as bad:
-        return bad
-    return None
 
 
 def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]:
@@ -187,7 +159,12 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
         "num_supervised_tokens": sum(row["num_supervised_tokens"] for row in rows),
         "num_truncated": sum(row["num_truncated"] for row in rows),
         "format": plan.shape,
+        **({"not_used": accounts.not_used} if accounts.not_used else {}),
+        **({"learned_found_by": accounts.ways} if accounts.ways else {}),
     }
+    if accounts.not_used:
+        names = ", ".join(f"{name} ({count:,} rows)" for name, count in accounts.not_used.items())
+        note(f"prepare: not used: {names}. No model sees them; they stay in the rows")
     artifact.storage.delete_folder(artifact.file("parts"))
     return artifact.publish(facts, started)
 

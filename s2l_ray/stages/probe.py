@@ -162,7 +162,8 @@ class _ShardProber:
             return without_prompt(examples, self._tokenizer)
         originals = probe.examples.read_table(f"originals/{shard}")
         assert originals["example_id"].equals(examples["example_id"]), shard
-        conversations = [to_conversation(row, self._shape, recipe.data.columns) for row in values(originals)]
+        conversations = [to_conversation(row, self._shape, recipe.data.columns, recipe.data.roles)
+                         for row in values(originals)]
         if probe.name == Need.JUDGE:
             return judged(conversations, recipe.probe, recipe.data.max_length, self._tokenizer)
         counts_N = examples["num_supervised_tokens"].to_numpy()

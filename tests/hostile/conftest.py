@@ -13,11 +13,11 @@ from s2l_ray.quickstart import ASSETS
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.rows.accounting import NARROW, settle
+from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.listing import file_names, list_files
 from s2l_ray.rows.scanning import scan_file
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import plan_units
-from s2l_ray.stages.prepare import find_shape
 
 
 class Trap:
@@ -77,13 +77,13 @@ def write_files(tmp_path):
 def accounts_of(write_files, quickstart_tokenizer):
     """Do to a folder of files what prepare does on Ray; returns (accounts, the kept rows in input order)."""
 
-    def prepare(files, **settings):
+    def prepare(files, tokenizer=quickstart_tokenizer, **settings):
         folder = write_files(files)
         data = DataConfig(**{"path": str(folder), "prompt_style": "plain", "max_length": 64, **settings})
-        uris = list_files(data.path)
+        uris = list_files(data.path, data.split)
         named = zip(uris, file_names(uris), strict=True)
         scans = tuple(scan_file(uri, rows_per_unit=4096, name=name) for uri, name in named)
-        maker = ExampleMaker(data, find_shape(scans, data), quickstart_tokenizer, unify_schemas(scans))
+        maker = ExampleMaker(data, find_shape(scans, data), tokenizer, unify_schemas(scans))
         parts = [maker.make(unit, None) for unit in plan_units(scans, 4096)]
         accounts = settle([part.select(NARROW) for part in parts], data)
         assert accounts.num_read == sum(scan.num_rows for scan in scans)

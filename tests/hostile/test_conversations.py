@@ -19,12 +19,12 @@ GOOD = {"messages": [said("user", "q"), said("assistant", "a")]}
 SHAREGPT = {"conversations": [{"from": "human", "value": "q"}, {"from": "gpt", "value": "a"}]}
 
 BAD_MESSAGES = {
-    "unknown role": ([said("wizard", "x"), said("assistant", "a")], "wrong_type", "unsupported role 'wizard'"),
-    "tool role": ([said("user", "q"), said("tool", "x"), said("assistant", "a")], "wrong_type", "unsupported role 'tool'"),
-    "role is a number": ([said(1, "x"), said("assistant", "a")], "wrong_type", "unsupported role '1'"),
-    "role is a list": ([said(["user"], "x")], "wrong_type", "unsupported role"),
+    "unknown role": ([said("wizard", "x"), said("assistant", "a")], "wrong_type", "the unknown role 'wizard'"),
+    "tool role": ([said("user", "q"), said("tool", "x"), said("assistant", "a")], "template_error", "no place for tools"),
+    "role is a number": ([said(1, "x"), said("assistant", "a")], "wrong_type", "the unknown role '1'"),
+    "role is a list": ([said(["user"], "x")], "wrong_type", "the unknown role"),
     "role is null": ([said(None, "x"), said("assistant", "a")], "missing_field", "neither `role` nor `from`"),
-    "role of 10,000 letters": ([said("u" * 10_000, "x")], "wrong_type", "unsupported role"),
+    "role of 10,000 letters": ([said("u" * 10_000, "x")], "wrong_type", "the unknown role"),
     "empty answer": ([said("user", "q"), said("assistant", "")], "empty_field", "assistant turn 2 is empty"),
     "blank question": ([said("user", " \n"), said("assistant", "a")], "empty_field", "user turn 1 is empty"),
     "answer is null": ([said("user", "q"), said("assistant", None)], "missing_field", "content is missing or null"),
@@ -37,10 +37,10 @@ BAD_MESSAGES = {
     "only a system turn": ([said("system", "s")], "missing_field", "no assistant turn"),
     "system turn in the middle": ([said("user", "q"), said("system", "s"), said("assistant", "a")], "wrong_type", "system"),
     "tool call": ([said("user", "q"), {"role": "assistant", "content": "", "tool_calls": [{"id": 1}]}], "wrong_type", "tool"),
-    "no messages": ([], "empty_field", "empty list"),
-    "messages is a text": ('[{"role":"user"}]', "wrong_type", "JSON kept as text must be parsed"),
+    "no messages": ([], "empty_field", "messages is empty"),
+    "messages is a text": ('[{"role":"user"}]', "missing_field", "content is missing"),
     "messages is an object": ({"role": "user"}, "wrong_type", "not a list"),
-    "message is a text": (["hi"], "wrong_type", "expected an object"),
+    "message is a text": (["hi"], "missing_field", "no assistant turn"),
     "message is null": ([None, said("assistant", "a")], "wrong_type", "expected an object"),
     "message is empty": ([{}], "missing_field", "neither `role` nor `from`"),
     "messages in a list": ([[said("user", "q")]], "wrong_type", "type list"),
@@ -58,7 +58,7 @@ def test_a_bad_conversation_is_set_aside(case, accounts_of):
 
 BAD_SHAREGPT = {
     "value is null": ([{"from": "human", "value": None}, {"from": "gpt", "value": "a"}], "missing_field"),
-    "from is unknown": ([{"from": "bing", "value": "x"}, {"from": "gpt", "value": "a"}], "wrong_type"),
+    "from is unknown": ([{"from": "wizard", "value": "x"}, {"from": "gpt", "value": "a"}], "wrong_type"),
     "nobody answers": ([{"from": "human", "value": "q"}], "missing_field"),
     "value is a list of numbers": ([{"from": "human", "value": [1]}, {"from": "gpt", "value": "a"}], "wrong_type"),
     "neither key": ([{"speaker": "human", "text": "q"}], "missing_field"),

@@ -150,7 +150,7 @@ NO_RECIPES = {
     "a section that is a list": (GOOD.replace("{path: pool.jsonl}", "[1]"), r"data=\[1\]: must be a section"),
     "a name that climbs": (GOOD + "name: ../x\n", r"name='../x': String should match"),
     "a name of dots": (GOOD + "name: ..\n", r"name='..': String should match"),
-    "a split that climbs": (GOOD.replace("path: pool.jsonl", "hub_name: a/b, hub_split: ../../x"), "data.hub_split='../../x'"),
+    "a split that climbs": (GOOD.replace("path: pool.jsonl", "hub_name: a/b, split: ../../x"), "data.split='../../x'"),
     "a task that climbs": (GOOD + "evaluation: {tasks: [{name: ../../x, path: a}]}\n", "evaluation.tasks.0.name='../../x'"),
     "a task with an absolute name": (GOOD + "evaluation: {tasks: [{name: /tmp/x, path: a}]}\n", "evaluation.tasks.0.name"),
 }

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray.modeling.tokenization import Tokenization, conversation_key, needs_chat_template
-from s2l_ray.rows.conversation import BadRow, Conversation, Turn
+from s2l_ray.modeling.tokenization import Tokenization, needs_chat_template
+from s2l_ray.rows.conversation import BadRow, Conversation, Turn, conversation_key
 from s2l_ray.rows.reasons import Reason
 
 END = "<|endoftext|>"
@@ -154,12 +154,11 @@ def test_a_system_turn_that_the_template_adds_is_not_supervised(new_tokenizer):
         assert supervised_text(tokenizer, example) == "Hey<|im_end|>\n"
 
 
-def test_a_template_that_rewrites_earlier_turns_is_a_bad_row(new_tokenizer):
-    tokenization = Tokenization(new_tokenizer(chat_template=FORGETS_THOUGHTS), "chat", 512)
-    tokenization.render(conversation("u:Hi", "a:Hm</think>Hey"))  # one answer is never an earlier one
-    with pytest.raises(BadRow, match=r"rewrites earlier turns.*data\.prompt_style=alpaca") as caught:
-        tokenization.render(conversation("u:Hi", "a:Hm</think>Hey", "u:Bye", "a:Ciao"))
-    assert caught.value.reason == Reason.TEMPLATE_ERROR
+def test_of_a_template_that_rewrites_earlier_turns_what_is_there_is_learned(new_tokenizer):
+    tokenizer = new_tokenizer(eos_token="<|im_end|>", chat_template=FORGETS_THOUGHTS)
+    assert supervised_text(tokenizer, tokenize(tokenizer, "chat", "u:Hi", "a:Hm</think>Hey")) == "Hm</think>Hey<|im_end|>\n"
+    example = tokenize(tokenizer, "chat", "u:Hi", "a:Hm</think>Hey", "u:Bye", "a:Oh</think>Ciao")
+    assert supervised_text(tokenizer, example) == "Hey<|im_end|>\nOh</think>Ciao<|im_end|>\n"
 
 
 def test_what_a_template_refuses_is_a_bad_row_with_its_reason(new_tokenizer):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.accounting import NARROW, settle
 
-KINDS = {"row": pa.int64()}
+KINDS = {"row": pa.int64(), "unused": pa.list_(pa.string())}
 SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in NARROW])
 
 

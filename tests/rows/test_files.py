@@ -68,7 +68,8 @@ def write_parquet(path: Path, num_rows: int = 100, **options: object) -> str:
         ("s3://b/x.y/a.jsonl.bz2", ("jsonl", "bz2")),
         ("a.parquet", ("parquet", None)),
         ("a.parquet.gz", None),
-        ("a.csv", None),
+        ("a.csv", ("csv", None)),
+        ("a.txt", None),
         ("a.gz", None),
         ("jsonl", None),
     ],
@@ -127,12 +128,12 @@ def test_no_match_names_the_path_and_the_known_endings(tmp_path, missing):
 
 
 def test_a_folder_of_other_files_says_what_it_found(tmp_path):
-    write(tmp_path / "a.csv", "1")
-    write(tmp_path / "b.csv", "1")
-    with pytest.raises(InputError, match=r"found the endings \.csv \(2\)"):
+    write(tmp_path / "a.txt", "1")
+    write(tmp_path / "b.txt", "1")
+    with pytest.raises(InputError, match=r"found the endings \.txt \(2\)"):
         list_files(str(tmp_path))
-    with pytest.raises(InputError, match=r"\.csv \(1\).*Known endings: \.json, \.jsonl"):
-        list_files(f"{tmp_path}/a.csv")
+    with pytest.raises(InputError, match=r"\.txt \(1\).*Known endings: \.csv, \.tsv, \.json, \.jsonl"):
+        list_files(f"{tmp_path}/a.txt")
 
 
 def test_bad_uris_are_input_errors_and_keys_are_not_repeated():
@@ -191,8 +192,8 @@ def test_missing_file_folder_and_unknown_ending(tmp_path):
     (tmp_path / "d.jsonl").mkdir()
     with pytest.raises(InputError, match="is a folder"):
         scan_file(str(tmp_path / "d.jsonl"))
-    with pytest.raises(InputError, match=r"a\.csv: unknown ending.*\.ndjson"):
-        scan_file(write(tmp_path / "a.csv", "1"))
+    with pytest.raises(InputError, match=r"a\.txt: unknown ending.*\.ndjson"):
+        scan_file(write(tmp_path / "a.txt", "1"))
 
 
 @pytest.mark.parametrize("ending", [".gz", ".zst", ".bz2"])

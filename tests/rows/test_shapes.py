@@ -155,26 +155,21 @@ def test_sharegpt(user, assistant):
     ("value", "reason", "detail"),
     [
         (None, "missing_field", "is null"),
-        ([], "empty_field", "empty list"),
-        ("[]", "wrong_type", "type str, not a list; JSON kept as text"),
+        ([], "empty_field", "is empty"),
+        ("[]", "empty_field", "empty list"),
+        ("[1", "wrong_type", "is text that is no JSON"),
+        ("hello", "wrong_type", "type str, not a list"),
         ({"role": "user"}, "wrong_type", "type dict, not a list"),
-        (["hi"], "wrong_type", "turn 1 is of type str, expected an object"),
+        (["hi"], "missing_field", "no assistant turn among 1"),
+        (["hi", 1], "wrong_type", "turn 1 is of type str, expected an object"),
         (messages(("user", "Q")), "missing_field", "no assistant turn among 1"),
         (messages(("user", "Q"), ("assistant", " ")), "empty_field", "the assistant turn 2 is empty"),
         (messages(("user", ""), ("assistant", "A")), "empty_field", "the user turn 1 is empty"),
         (messages(("user", None), ("assistant", "A")), "missing_field", "turn 1: content is missing or null"),
         (messages(("user", 3), ("assistant", "A")), "wrong_type", "content is of type int"),
-        (
-            messages(("user", "Q"), ("assistant", "A"), ("tool", "42")),
-            "wrong_type",
-            "unsupported role 'tool'",
-        ),
-        (
-            messages(("user", "Q"), ("function", "42")),
-            "wrong_type",
-            "turn 2 has the unsupported role 'function'",
-        ),
-        (messages((3, "Q")), "wrong_type", "unsupported role '3'"),
+        (messages(("user", "Q"), ("function", "42")), "missing_field", "no assistant turn among 2"),
+        (messages(("user", "Q"), ("narrator", "42")), "wrong_type", "data.roles={narrator: system | user | assistant | tool}"),
+        (messages((3, "Q")), "wrong_type", "unknown role '3'"),
         (messages((None, "Q")), "missing_field", "neither `role` nor `from`"),
         (
             messages(("user", "Q"), ("system", "S"), ("assistant", "A")),
@@ -185,7 +180,8 @@ def test_sharegpt(user, assistant):
         (messages(("user", ["Q"])), "wrong_type", "part of type 'str'"),
         (messages(("user", [{"type": "text"}])), "missing_field", "text part is missing"),
         (messages(("user", []), ("assistant", "A")), "empty_field", "the user turn 1 is empty"),
-        ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "wrong_type", "turn 1 calls a tool"),
+        ([{"role": "assistant", "content": None, "tool_calls": [{}]}], "wrong_type", "turn 1: tool calls: a call has no name"),
+        ([{"role": "assistant", "content": "A", "weight": 0.5}], "wrong_type", "weight=0.5: a message is learned or not"),
     ],
 )
 def test_bad_conversations(value, reason, detail):
@@ -284,7 +280,7 @@ def test_renames_that_cannot_be():
 
 def test_reasons_are_the_ones_reports_know():
     assert {str(reason) for reason in Reason} == {
-        "not_json", "not_an_object", "invalid_utf8", "missing_field", "empty_field", "wrong_type",
+        "not_json", "not_an_object", "not_csv", "invalid_utf8", "missing_field", "empty_field", "wrong_type",
         "no_supervised_token", "too_long", "duplicate_id", "template_error",
     }  # fmt: skip
 

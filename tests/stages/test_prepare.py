@@ -14,7 +14,7 @@ def test_a_shard_is_sent_with_its_own_ids_alone():
     num_rows = 50_000
     ids = pa.array([f"{n:016d}" for n in range(num_rows)])
     accounts = Accounts(num_read=num_rows, num_duplicates=0, quarantine=pa.table({"reason": pa.array([], pa.string())}),
-                        ids=ids, parts_N=np.zeros(num_rows, np.int64), rows_N=np.arange(num_rows))
+                        ids=ids, parts_N=np.zeros(num_rows, np.int64), rows_N=np.arange(num_rows), not_used={}, ways={})
     shards = _plan_shards(accounts, 100)
     assert [len(shard["ids"]) for shard in shards] == [100] * 500
     assert pa.concat_arrays([shard["ids"] for shard in shards]).equals(ids)

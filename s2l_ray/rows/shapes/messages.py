@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from s2l_ray.rows.conversation import Conversation
-from s2l_ray.rows.shape import Shape
+from s2l_ray.rows.shape import SYSTEM, TOOLS, Shape
 from s2l_ray.rows.turns import conversation, turns
 
 
@@ -13,11 +13,13 @@ class Messages(Shape):
 
     name = "messages"
     required = {"messages": ("messages",)}
+    optional = {**SYSTEM, **TOOLS}
     precedence = 4
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
         """Return the turns up to the last answer."""
-        return conversation(turns(fields["messages"], "messages"), "messages")
+        said = turns(fields["messages"], "messages")
+        return conversation(said, "messages", system=fields["system"], tools=fields["tools"])
 
 
 SHAPE = Messages()

@@ -5,7 +5,7 @@ from typing import Any
 
 from s2l_ray.rows.conversation import BadRow, Conversation, Turn
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.rows.shape import Shape
+from s2l_ray.rows.shape import SYSTEM, TOOLS, Shape
 from s2l_ray.rows.turns import conversation, text, turns
 
 
@@ -14,20 +14,22 @@ class PromptCompletion(Shape):
 
     name = "prompt_completion"
     required = {"prompt": ("prompt",), "completion": ("completion",)}
+    optional = {**SYSTEM, **TOOLS}
     precedence = 1
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
         """Return the exchange, or the turns of both lists up to the last answer."""
         prompt, completion = fields["prompt"], fields["completion"]
+        beside = {"system": fields["system"], "tools": fields["tools"]}
         if isinstance(prompt, list) and isinstance(completion, list):
             answers = turns(completion, "completion")
             if not any(turn.role == "assistant" for turn in answers):
                 raise BadRow(Reason.MISSING_FIELD, "completion has no assistant turn")
-            return conversation(turns(prompt, "prompt") + answers, "prompt and completion")
+            return conversation(turns(prompt, "prompt") + answers, "prompt and completion", **beside)
         if isinstance(prompt, list) or isinstance(completion, list):
             raise BadRow(Reason.WRONG_TYPE, "prompt and completion must both be texts or both be message lists")
         asked, answer = text(prompt, "prompt"), text(completion, "completion")
-        return Conversation((Turn("user", asked), Turn("assistant", answer)))
+        return conversation([Turn("user", asked), Turn("assistant", answer)], "the row", **beside)
 
 
 SHAPE = PromptCompletion()

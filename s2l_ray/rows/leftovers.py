@@ -1,0 +1,26 @@
+"""What of a row no model sees, by name: it stays in the rows, and people are told."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from s2l_ray.rows.missing import is_missing
+from s2l_ray.rows.shape import shape_of
+from s2l_ray.rows.turns import MESSAGE_KEYS, message_list
+
+
+def leftovers(row: Mapping[str, Any], shape: str, columns: Mapping[str, str], also_read: Iterable[str]) -> list[str]:
+    """Return the columns of a row, and the keys of its messages as `messages[].key`, that hold something unread.
+
+    Parameters
+    ----------
+    also_read
+        Columns that are read for another purpose: the id's, the source's.
+    """
+    read = set(shape_of(row, shape, columns).columns(row, columns).values())
+    unread = [name for name, value in row.items() if name not in read | set(also_read) and not is_missing(value)]
+    for name in sorted(read):
+        messages = message_list(row[name], name) if isinstance(row[name], (list, dict)) else None
+        keys = {key for message in messages or () if isinstance(message, dict) for key, value in message.items()
+                if key not in MESSAGE_KEYS and not is_missing(value)}
+        unread += [f"{name}[].{key}" for key in sorted(keys)]
+    return unread
