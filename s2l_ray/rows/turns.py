@@ -98,7 +98,8 @@ def _turn(message: Any, where: str) -> Turn:
         raise BadRow(Reason.MISSING_FIELD, f"{where} has neither `role` nor `from`")
     role = ROLES.get(name.strip().lower()) if isinstance(name, str) else None
     if role is None:
-        detail = (f"{where} has the unknown role {str(name)[:40]!r}: say what it is with data.roles={{{str(name)[:40]}: "
+        unknown = str(name)[:40]
+        detail = (f"{where} has the unknown role {unknown!r}: say what it is with data.roles={{{unknown}: "
                   f"{' | '.join(get_args(Role))}}}; known are {', '.join(ROLES)}")
         raise BadRow(Reason.WRONG_TYPE, detail)
     content = _first(message, "content", "value", "text")

@@ -30,7 +30,8 @@ def unify_schemas(scans: Sequence[FileScan]) -> pa.Schema | None:
         schema = form.schema(scan.uri)
         repeated = sorted({name for name in schema.names if schema.names.count(name) > 1})
         if repeated:
-            raise InputError(f"{scan.uri}: columns {', '.join(map(repr, repeated))} are there more than once: rename one")
+            names = ", ".join(map(repr, repeated))
+            raise InputError(f"{scan.uri}: columns {names} are there more than once: rename one")
         for field in schema:
             _refuse_other_kind(field, unified, owners, scan)
             if field.type != pa.null():
