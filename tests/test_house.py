@@ -13,7 +13,7 @@ from s2l_ray.stages.table import STAGES
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "s2l_ray"
 ROOMS = (  # from top to bottom: a room imports from those below it and from no other
-    "cli", "submit", "quickstart", "report", "sweep", "comparison", "results", "pipeline", "stages", "execution",
+    "cli", "submit", "quickstart", "starter", "report", "sweep", "comparison", "results", "pipeline", "stages", "execution",
     "selectors", "modeling", "metrics", "rows", "numerics", "tables", "recipe", "progress", "storage", "errors",
 )
 MAX_ARROWS = 110

@@ -38,6 +38,7 @@ OWN: dict[str, Callable[..., None]] = {"trajectories": work.trajectories, "selec
 """Stages whose command has options of its own."""
 
 app.command()(work.run)
+app.command()(work.init)
 for stage in STAGES:
     if stage.name in OWN:
         app.command(stage.name)(OWN[stage.name])

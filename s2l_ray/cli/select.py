@@ -15,7 +15,9 @@ _FROM_FILE = "with --trajectories"
 
 
 def select(
-    recipe: Annotated[str | None, typer.Argument(help="A recipe, unless --trajectories is given.")] = None,
+    recipe: Annotated[
+        str | None, typer.Argument(help="A recipe, or your rows (a file, a folder), unless --trajectories is given.")
+    ] = None,
     overrides: Overrides = None,
     trajectories: Annotated[
         Path | None, typer.Option(help="Parquet with example_id and losses (or loss_0, loss_1, ...).")
@@ -37,7 +39,7 @@ def select(
     show: Open = False,
     debug: Debug = False,
 ) -> None:
-    """Run a recipe up to `select`, or select from anybody's trajectories table (no model, no Ray)."""
+    """Choose from your rows, by a recipe or without one; or from anybody's trajectories table (no model, no Ray)."""
     with exit_codes(debug):
         given = {"selector": selector, "budget": budget, "seed": seed}
         asked = [f"selection.{key}={value}" for key, value in given.items() if value is not None]

@@ -1,5 +1,6 @@
 """The commands of `s2l` that do work: runs up to a stage, sweeps, jobs, reports."""
 
+import json
 import os
 import shlex
 import sys
@@ -13,6 +14,7 @@ import typer
 from s2l_ray.cli.output import exit_codes, print_json, print_tables, quiet, stdout_kept_free
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
+from s2l_ray.recipe.loading import shipped_recipes
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.table import STAGES, Stage
 from s2l_ray.submit.packing import MAX_MIB
@@ -22,7 +24,9 @@ if TYPE_CHECKING:  # they bring torch and Ray
     from s2l_ray.stages.planning import Step
     from s2l_ray.storage.files import Storage
 
-RecipeArgument = Annotated[str, typer.Argument(help="A recipe file, or the name of a shipped recipe (s2l recipes).")]
+RecipeArgument = Annotated[
+    str, typer.Argument(help="A recipe file, a shipped recipe's name (s2l recipes), or your rows: a file or a folder.")
+]
 Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the recipe's.", show_default=False),
@@ -37,9 +41,12 @@ _LAST = STAGES[-1].name
 
 
 def load(source: str, overrides: Overrides) -> Recipe:
-    """Load a recipe; the quickstart's data is made on the way."""
+    """Load a recipe, or make one for rows; the quickstart's data is made on the way."""
     from s2l_ray.quickstart.setting import load_filled  # heavy: numpy, for the quickstart's word problems
+    from s2l_ray.starter.recipe import is_data, starter_recipe  # heavy: pyarrow and tokenizers
 
+    if source not in shipped_recipes() and is_data(source):
+        return starter_recipe(source, overrides or [])
     return load_filled(source, overrides or [])
 
 
@@ -103,11 +110,42 @@ def _report(runs: list[str], storage: str = "", output: Path | None = None, *, s
 
 
 def run(
-    recipe: RecipeArgument, overrides: Overrides = None, dry: DryRun = False, show: Open = False, debug: Debug = False
+    recipe: RecipeArgument,
+    overrides: Overrides = None,
+    budget: Annotated[str | None, typer.Option(help="Number of examples to choose, or a fraction.")] = None,
+    target: Annotated[str | None, typer.Option(help="Model to fine-tune: a folder, or its name on the hub.")] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", help="Held-out rows, whose loss is measured before and after.")
+    ] = None,
+    dry: DryRun = False,
+    show: Open = False,
+    debug: Debug = False,
 ) -> None:
-    """Run a recipe from data to metrics and a report of it; what is finished is reused."""
+    """Run a recipe, or your rows, from data to metrics and a report of it; what is finished is reused."""
     with exit_codes(debug):
-        run_until(_LAST, recipe, overrides, dry=dry, show=show, report=True)
+        asked = [] if budget is None else [f"selection.budget={budget}"]
+        asked += [] if target is None else [f"target.model={{path: {json.dumps(target)}}}"]
+        if evaluation is not None:
+            task = {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
+            asked += [f"evaluation.tasks={json.dumps([task])}", "evaluation.include_base=true"]
+        run_until(_LAST, recipe, [*(overrides or []), *asked], dry=dry, show=show, report=True)
+
+
+def init(
+    rows: Annotated[str, typer.Argument(help="Your rows: a file, a folder or a glob.")],
+    output: Annotated[Path, typer.Option(help="Where the recipe is written.")] = Path("recipe.yaml"),
+    storage: Annotated[str, typer.Option(help="Folder for artifacts and runs.")] = "./out",
+    debug: Debug = False,
+) -> None:
+    """Look at your rows and write a recipe for them, with a comment beside every choice."""
+    from s2l_ray.starter.recipe import recipe_text  # heavy: pyarrow and tokenizers
+
+    with exit_codes(debug):
+        if output.exists():
+            raise InputError(f"{output} is there already: name another file with --output, or move it away")
+        output.write_text(recipe_text(rows, storage=storage), encoding="utf-8")
+        note(f"written: {output}. Run it with: s2l select {output}, or s2l run {output}")
+        print_json({"recipe": str(output)})
 
 
 def stage_command(stage: Stage) -> Callable[..., None]:

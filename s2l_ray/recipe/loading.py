@@ -59,6 +59,11 @@ def load_recipe(source: str | Path, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe({"name": path.stem, **_overridden(content, overrides)})
 
 
+def parse_text(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a YAML text is, under this name; InputError as `load_recipe`."""
+    return parse_recipe({"name": name, **_overridden(_read_yaml(text), overrides)})
+
+
 def parse_recipe(tree: dict[str, Any]) -> Recipe:
     """Check a nested mapping against the recipe's tree. Model folders become absolute: workers run elsewhere."""
     return _with_absolute_models(_validated(Recipe, tree))
@@ -116,7 +121,7 @@ def _overridden(content: dict[Any, Any], overrides: Sequence[str]) -> dict[str, 
         if not equals or not all(part.strip() for part in key.split(".")):
             raise InputError(f"override {override!r} must have the form key.path=value")
         try:
-            OmegaConf.update(tree, key.strip(), _read_yaml(value), force_add=True)
+            OmegaConf.update(tree, key.strip(), _read_yaml(value), merge=False, force_add=True)
         except (*_UNREADABLE, AttributeError, TypeError, IndexError) as error:
             raise InputError(f"override {override!r} cannot be applied: {_one_line(error)}") from error
     _check_references(OmegaConf.to_container(tree))

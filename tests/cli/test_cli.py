@@ -78,7 +78,7 @@ def test_same_seed_same_ids_in_the_same_order(s2l, table, tmp_path):
 
 def test_recipes_and_selectors_end_with_one_json_object(s2l):
     code, out, _ = s2l("recipes")
-    assert code == 0 and {"quickstart", "math-cpu", "mathinstruct-phi2"} <= set(json.loads(out.splitlines()[-1]))
+    assert code == 0 and {"quickstart", "quickstart-sweep", "mathinstruct-phi2"} <= set(json.loads(out.splitlines()[-1]))
     code, out, _ = s2l("selectors")
     assert code == 0 and json.loads(out.splitlines()[-1])["s2l"] == ["trajectories"]
 
@@ -115,7 +115,7 @@ def test_compare_ends_with_one_json_object(s2l, table, tmp_path):
 
 
 BAD = {
-    "unknown recipe": (["run", "math-cpy"], r"'math-cpy' is neither a file nor one of the shipped recipes.*math-cpu"),
+    "unknown recipe": (["run", "quickstrat"], r"'quickstrat' is neither a file nor one of the shipped recipes.*quickstart"),
     "unknown key": (["run", "RECIPE", "selection.num_cluster=5"], r"selection.num_cluster: unknown key; did you mean num_clusters"),
     "wrong type": (["run", "RECIPE", "proxy.max_steps=many"], r"proxy.max_steps='many'"),
     "both lengths": (["run", "RECIPE", "proxy.epochs=2"], r"exactly one of epochs \(now 2.0\) and max_steps \(now 6\)"),

@@ -1,0 +1,118 @@
+"""The recipe for a file: written with a comment beside every choice, and run as it is."""
+
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from s2l_ray.errors import InputError
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.loading import parse_text
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.rows.listing import format_by_ending
+from s2l_ray.starter.look import Look, look_at
+from s2l_ray.starter.vocabulary import learn_tokenizer
+from s2l_ray.storage.files import resolve_local
+
+_FEW_ROWS = 5_000
+
+
+def is_data(source: str) -> bool:
+    """Tell whether what a command is given is rows, not a recipe: a data file, a folder, or a glob of them."""
+    bare = source.partition("?")[0] if "://" in source else source
+    return bool(format_by_ending(bare)) or Path(source).expanduser().is_dir() or "*" in source
+
+
+def starter_recipe(source: str, overrides: Sequence[str]) -> Recipe:
+    """Return the recipe for rows, its tokenizer made, and say what was chosen.
+
+    Raises
+    ------
+    InputError
+        The rows cannot be read, or an override is wrong.
+    """
+    text = recipe_text(source, storage=_storage_of(overrides))
+    return parse_text(text, name_of(source), overrides)
+
+
+def recipe_text(source: str, *, storage: str) -> str:
+    """Return the YAML of the recipe for rows; the tokenizer lies below the storage then.
+
+    Raises
+    ------
+    InputError
+        The rows cannot be read, or the storage is not a local folder.
+    """
+    folder = None if "://" in storage and not storage.startswith("file://") else resolve_local(storage)
+    if folder is None:
+        raise InputError(f"storage={storage!r}: the tokenizer that is learned from your rows is written to a local "
+                         "folder: give one, or write a recipe that names a model that all nodes can reach")
+    look = look_at(source)
+    tokenizer = learn_tokenizer(look, folder.absolute() / "models")
+    note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: a small model of our own making with a vocabulary "
+         "learned from them, for 2 cores, no download (another: proxy.model='{path: EleutherAI/pythia-70m-deduped}')")
+    return _yaml(source, look, tokenizer, storage)
+
+
+def name_of(source: str) -> str:
+    """Return a run's name for a path: its last part, in the letters that names may have."""
+    stem = re.sub(r"(\.[A-Za-z0-9]+)+$", "", source.rstrip("/").rpartition("/")[2])
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "mine"
+
+
+def _storage_of(overrides: Sequence[str]) -> str:
+    given = [text.partition("=")[2] for text in overrides if text.startswith("storage=")]
+    return given[-1] if given else "./out"
+
+
+def _yaml(source: str, look: Look, tokenizer: Path, storage: str) -> str:
+    """Return the recipe with a comment beside every choice."""
+    few = look.num_rows <= _FEW_ROWS
+    epochs, why = (3, "few rows: seen three times") if few else (1, "many rows: once tells them apart")
+    model = ("{{model_type: gpt_neox, hidden_size: {0}, num_hidden_layers: {1}, num_attention_heads: 4, "
+             "intermediate_size: {2}, max_position_embeddings: 512, tie_word_embeddings: true}}")
+    return f"""\
+# Written by `s2l init` for {source}: {look.num_rows:,} rows in the shape {look.shape}.
+# Every setting: docs/recipe.md. Run it with `s2l run THIS_FILE`, or stop at the subset with `s2l select THIS_FILE`.
+storage: {_text(storage)}  # artifacts and runs; another budget or number of clusters reuses what is there
+data:
+  path: {_text(source)}
+  prompt_style: chat  # the tokenizer's template: system texts, tools and several turns have their places in it
+  max_length: 512  # tokens of an example; what is longer is cut on the right
+proxy:  # the small model whose losses tell the rows apart
+  model:  # of our own making. Published weights know more: {{path: EleutherAI/pythia-70m-deduped}}
+    config: {model.format(64, 2, 256)}
+    tokenizer: {_text(str(tokenizer))}
+  epochs: {epochs}  # {why}
+  learning_rate: 1.0e-3
+  warmup_fraction: 0.05
+  global_batch_size: 32
+  micro_batch_size: 8
+  num_checkpoints: 1
+trajectory:
+  num_points: 6  # losses are taken at so many points of the proxy's training
+selection:
+  selector: s2l  # `s2l selectors` lists all
+  budget: 0.1  # a share of the rows, or a number of them
+  num_clusters: auto  # the square root of half the rows
+  controls: [random]  # a random choice of the same size, to compare with
+target:  # only `s2l run` needs it. Give yours: --target microsoft/phi-2, or model: {{path: ...}}
+  model:
+    config: {model.format(128, 4, 512)}
+    tokenizer: {_text(str(tokenizer))}
+  max_steps: 60
+  learning_rate: 1.0e-3
+  global_batch_size: 32
+  micro_batch_size: 8
+  zero_stage: 2
+evaluation:
+  tasks: []  # --eval held_out.jsonl, or - {{name: held_out, path: held_out.jsonl, metrics: [loss]}}
+resources:
+  num_workers: 2
+"""
+
+
+def _text(value: str) -> str:
+    """Return a text as YAML takes any: in double quotes."""
+    return '"' + value.replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
