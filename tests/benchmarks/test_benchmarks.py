@@ -41,12 +41,12 @@ def test_small_tables_are_measured_and_the_last_line_says_where():
 @pytest.mark.slow
 @pytest.mark.integration
 def test_load_ends_within_its_limit():
-    lines = run("--rows", "20000", "--limit-mb", "4096", "--points", "2", script="load.py").splitlines()
+    lines = run("--rows", "4000", "--limit-mb", "4096", "--points", "2", script="load.py").splitlines()
     found = json.loads(lines[-1])
     stages = {stage["stage"]: stage for stage in found["stages"]}
     assert list(stages) == ["prepare", "proxy", "trajectories", "select s2l"] and len(lines) == 1 + 4 + 1
-    assert stages["prepare"]["rows"] == {"read": 20_000, "examples": 20_000, "duplicates": 0, "quarantined": 0}
-    assert stages["select s2l"]["rows"]["selected"] == 200
+    assert stages["prepare"]["rows"] == {"read": 4_000, "examples": 4_000, "duplicates": 0, "quarantined": 0}
+    assert stages["select s2l"]["rows"]["selected"] == 40
     for stage in stages.values():
         assert 0 < stage["driver_mb"] < stage["all_mb"] <= found["peak_mb"] <= found["limit_mb"] == 4096
     assert stages["trajectories"]["largest_worker_mb"] > 0 and len(found["commit"]) == 40

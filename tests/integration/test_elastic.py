@@ -81,7 +81,7 @@ def test_a_training_goes_on_with_fewer_workers_when_a_node_is_lost_and_with_more
         nodes.add(1)
         _, err = ended(run)
     assert manifest(tmp_path)["num_workers_used"] == [2, 1, 2], err[-2000:]
-    assert "proxy: train: 2, then 1 workers" in err
+    assert "proxy: train: 2, then 1, then 2 workers" in err
     assert "proxy: train: there is room for more workers than 1; going on from a checkpoint with them" in err
     assert manifest(tmp_path)["total_steps"] == 2400 and num_points(tmp_path) == 4  # with the untouched model
 

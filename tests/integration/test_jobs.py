@@ -17,11 +17,11 @@ BIN = Path(sys.executable).parent
 @pytest.mark.slow
 def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(recipe_file, tmp_path):
     recipe = recipe_file(**{
-        "proxy.max_steps": 600, "proxy.num_checkpoints": 3, "selection.controls": [], "resources.num_workers": 1})
+        "proxy.max_steps": 400, "proxy.num_checkpoints": 3, "selection.controls": [], "resources.num_workers": 1})
     # A test runner in the background hands down an ignored SIGINT; a terminal does not.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from s2l_ray.cli.main import main; main(sys.argv[1:])")
-    command = [sys.executable, "-c", code, "trajectories", str(recipe)]
+    command = [sys.executable, "-c", code, "proxy", str(recipe)]
     first = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     resume = tmp_path / "out" / "proxy"
     deadline = time.monotonic() + 240
