@@ -27,6 +27,16 @@ REAL_DATA = ROOT.parent / "shared" / "data"
 GPT2_TOKENIZER = ROOT.parent / "shared" / "models" / "gpt2_tokenizer"
 
 
+@pytest.fixture(autouse=True)
+def _environment_as_it_was():
+    """A command that runs in this process sets variables; workers of clusters that start later would not be forked."""
+    before = dict(os.environ)
+    yield
+    for name in os.environ.keys() - before.keys() - {"PYTEST_CURRENT_TEST"}:
+        del os.environ[name]
+    os.environ.update({name: value for name, value in before.items() if name != "PYTEST_CURRENT_TEST"})
+
+
 @pytest.fixture(scope="session")
 def warm():
     """A server of warm workers for all clusters of this session (see ray_command)."""
