@@ -124,7 +124,9 @@ def run(
     """Run a recipe, or your rows, from data to metrics and a report of it; what is finished is reused."""
     with exit_codes(debug):
         asked = [] if budget is None else [f"selection.budget={budget}"]
-        asked += [] if target is None else [f"target.model={{path: {json.dumps(target)}}}"]
+        if target is not None:
+            asked += ["target.model.config=null", "target.model.tokenizer=null",
+                      f"target.model.path={json.dumps(target)}"]
         if evaluation is not None:
             task = {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
             asked += [f"evaluation.tasks={json.dumps([task])}", "evaluation.include_base=true"]

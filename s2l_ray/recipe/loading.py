@@ -121,7 +121,7 @@ def _overridden(content: dict[Any, Any], overrides: Sequence[str]) -> dict[str, 
         if not equals or not all(part.strip() for part in key.split(".")):
             raise InputError(f"override {override!r} must have the form key.path=value")
         try:
-            OmegaConf.update(tree, key.strip(), _read_yaml(value), merge=False, force_add=True)
+            OmegaConf.update(tree, key.strip(), _read_yaml(value), force_add=True)
         except (*_UNREADABLE, AttributeError, TypeError, IndexError) as error:
             raise InputError(f"override {override!r} cannot be applied: {_one_line(error)}") from error
     _check_references(OmegaConf.to_container(tree))

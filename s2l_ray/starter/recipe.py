@@ -49,7 +49,7 @@ def recipe_text(source: str, *, storage: str) -> str:
     look = look_at(source)
     tokenizer = learn_tokenizer(look, folder.absolute() / "models")
     note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: a small model of our own making with a vocabulary "
-         "learned from them, for 2 cores, no download (another: proxy.model='{path: EleutherAI/pythia-70m-deduped}')")
+         "learned from them, for 2 cores, no download (another: `s2l init`, then proxy.model)")
     return _yaml(source, look, tokenizer, storage)
 
 
