@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from s2l_ray.cli.output import exit_codes, print_json
-from s2l_ray.cli.work import Debug, DryRun, Open, Overrides, run_until
+from s2l_ray.cli.work import Budget, Debug, DryRun, Open, Overrides, run_until
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.loading import parse_selection
@@ -30,7 +30,7 @@ def select(
         Path | None, typer.Option(help=f"Parquet with example_id and embedding ({_FROM_FILE}).")
     ] = None,
     selector: Annotated[str | None, typer.Option(help="Which selector; `s2l selectors` lists them.")] = None,
-    budget: Annotated[str | None, typer.Option(help="Number of examples, or a fraction.")] = None,
+    budget: Budget = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of clustering and sampling.")] = None,
     output: Annotated[
         Path | None, typer.Option(help=f"Folder to write to, else ./selection ({_FROM_FILE}).")

@@ -31,6 +31,7 @@ Overrides = Annotated[
     list[str] | None,
     typer.Argument(metavar="[KEY.PATH=VALUE]...", help="Settings that replace the recipe's.", show_default=False),
 ]
+Budget = Annotated[str | None, typer.Option(help="Number of examples to choose, or a fraction.")]
 DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check everything, say what would run and where, and stop there.")
 ]
@@ -112,7 +113,7 @@ def _report(runs: list[str], storage: str = "", output: Path | None = None, *, s
 def run(
     recipe: RecipeArgument,
     overrides: Overrides = None,
-    budget: Annotated[str | None, typer.Option(help="Number of examples to choose, or a fraction.")] = None,
+    budget: Budget = None,
     target: Annotated[str | None, typer.Option(help="Model to fine-tune: a folder, or its name on the hub.")] = None,
     evaluation: Annotated[
         str | None, typer.Option("--eval", help="Held-out rows, whose loss is measured before and after.")

@@ -9,6 +9,7 @@ import os
 import resource
 import socket
 import sys
+from collections.abc import Callable
 from typing import Any
 
 SOCKET = "S2L_WARM_SOCKET"
@@ -88,11 +89,11 @@ def ask(address: str, request: dict[str, Any]) -> None:
         server.sendall(b"go")
 
 
-def main() -> None:
-    """Get the worker started, one way or the other."""
+def main(describe: Callable[[list[str]], dict[str, Any]] = request_of) -> None:
+    """Get the worker started, one way or the other; `describe` makes a request of its arguments."""
     address, setup = os.environ.pop(SOCKET), os.environ.pop(SETUP)
     try:
-        ask(address, request_of(sys.argv[1:]))
+        ask(address, describe(sys.argv[1:]))
     except Exception as error:  # whatever it is: Ray's own way is still open
         sys.stderr.write(f"warm start: {error!r}; this worker starts cold\n")
         sys.stderr.flush()

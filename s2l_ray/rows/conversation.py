@@ -35,7 +35,7 @@ class Conversation:
 
 
 class BadRow(Exception):
-    """The row cannot become a conversation: `reason` is missing_field, empty_field or wrong_type."""
+    """The row cannot become a conversation, or its prompt style has no place for a part of it."""
 
     def __init__(self, reason: Reason, detail: str) -> None:
         super().__init__(reason, detail)

@@ -2,14 +2,18 @@
 
 import functools
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import FORMATS
 from s2l_ray.rows.file_format import Marks, TypedFormat
-from s2l_ray.rows.listing import file_names, format_by_ending, known_endings
+from s2l_ray.rows.listing import file_names, format_by_ending, known_endings, list_files
 from s2l_ray.rows.streams import read_chunks
 from s2l_ray.rows.units import FileScan
 from s2l_ray.storage.files import resolve
+
+ROWS_PER_UNIT = 4096
+"""Rows of one task, between two places where a reader can seek."""
 
 
 class _Digest:
@@ -21,6 +25,14 @@ class _Digest:
     def __call__(self, chunk: bytes) -> None:
         self.sha256.update(chunk)
         self.num_bytes += len(chunk)
+
+
+def scan_all(path: str, split: str | None = None) -> tuple[FileScan, ...]:
+    """Scan the files that a path means, side by side; InputError as `list_files` and `scan_file`."""
+    uris = list_files(path, split)
+    with ThreadPoolExecutor() as threads:
+        return tuple(threads.map(lambda uri, name: scan_once(uri, rows_per_unit=ROWS_PER_UNIT, name=name),
+                                 uris, file_names(uris)))
 
 
 def scan_once(uri: str, *, rows_per_unit: int, name: str) -> FileScan:

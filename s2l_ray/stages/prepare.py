@@ -3,7 +3,6 @@
 import time
 from collections import Counter
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -25,8 +24,7 @@ from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.hub import fetch_split
-from s2l_ray.rows.listing import file_names, list_files
-from s2l_ray.rows.scanning import scan_once
+from s2l_ray.rows.scanning import ROWS_PER_UNIT, scan_all
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
@@ -36,7 +34,6 @@ from s2l_ray.storage.files import Storage
 from s2l_ray.tables.needs import Need
 from s2l_ray.tables.schemas import EXAMPLES, QUARANTINE, shard_name
 
-_ROWS_PER_UNIT = 4096
 _COPIED = ["source", "input_ids", "supervised", "num_tokens", "num_supervised_tokens"]
 
 
@@ -110,10 +107,7 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
     if path is None:
         assert data.hub_name is not None
         path = fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision)
-    uris = list_files(path, None if data.hub_name else data.split)
-    with ThreadPoolExecutor() as threads:
-        named = zip(uris, file_names(uris), strict=True)
-        scans = tuple(threads.map(lambda f: scan_once(f[0], rows_per_unit=_ROWS_PER_UNIT, name=f[1]), named))
+    scans = scan_all(path, None if data.hub_name else data.split)
     if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
         raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
     unify_schemas(scans)  # refuses columns of types that do not fit, before any work
@@ -176,7 +170,7 @@ def _rows_of(numbered: tuple[int, Unit, np.ndarray | None]) -> str:
 
 def _sampled_units(plan: PreparePlan) -> list[tuple[int, Unit, np.ndarray | None]]:
     """Return (number, unit, offsets to keep) of each unit; `data.limit` draws evenly over all rows."""
-    units = plan_units(plan.scans, _ROWS_PER_UNIT)
+    units = plan_units(plan.scans, ROWS_PER_UNIT)
     total = sum(unit.num_rows for unit in units)
     limit = plan.data.limit
     if limit is None or limit >= total:

@@ -8,13 +8,10 @@ from s2l_ray.errors import InputError
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.conversation import BadRow, Conversation
 from s2l_ray.rows.first_rows import find_shape
-from s2l_ray.rows.listing import file_names, list_files
 from s2l_ray.rows.reading import read_unit
-from s2l_ray.rows.scanning import scan_once
+from s2l_ray.rows.scanning import ROWS_PER_UNIT, scan_all
 from s2l_ray.rows.shape import to_conversation
 from s2l_ray.rows.units import FileScan, plan_units
-
-_ROWS_PER_UNIT = 4096
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Look:
 
     def conversations(self, num_rows: int) -> Iterator[Conversation]:
         """Yield the conversations of so many rows, spread evenly over the files' units; bad rows are passed over."""
-        units = plan_units(self.scans, _ROWS_PER_UNIT)
+        units = plan_units(self.scans, ROWS_PER_UNIT)
         each = max(1, num_rows // len(units))
         step = max(1, len(units) * each // max(1, num_rows))
         for unit in units[::step]:
@@ -52,10 +49,7 @@ def look_at(path: str) -> Look:
     InputError
         There are none, they are empty or damaged, or no shape fits their rows.
     """
-    data = DataConfig(path=path)
-    uris = list_files(path)
-    scans = tuple(scan_once(uri, rows_per_unit=_ROWS_PER_UNIT, name=name)
-                  for uri, name in zip(uris, file_names(uris), strict=True))
+    data, scans = DataConfig(path=path), scan_all(path)
     if not any(scan.num_rows for scan in scans):
         raise InputError(f"{path}: there are no rows")
     return Look(data, scans, find_shape(scans, data))

@@ -1,9 +1,7 @@
 """The stub of warm workers, also for jobs that bring a folder: such a worker is in it and imports from it first."""
 
 import json
-import os
 import shlex
-import sys
 from pathlib import Path
 
 from s2l_ray.execution import warm_stub
@@ -11,8 +9,8 @@ from s2l_ray.execution import warm_stub
 CONTEXT = "--serialized-runtime-env-context="
 
 
-def ask_in_folder(address, arguments):
-    """Have the server fork a worker whose runtime environment is a folder and variables.
+def request_in_folder(arguments):
+    """Return the request for a worker whose runtime environment is a folder and variables.
 
     Raises
     ------
@@ -33,14 +31,8 @@ def ask_in_folder(address, arguments):
     if folder:
         script = str(Path(__file__).with_name("in_folder.py"))
         request |= {"folder": folder, "command": [script, path, *request["command"]]}
-    warm_stub.ask(address, request)
+    return request
 
 
 if __name__ == "__main__":
-    address, setup = os.environ.pop(warm_stub.SOCKET), os.environ.pop(warm_stub.SETUP)
-    try:
-        ask_in_folder(address, sys.argv[1:])
-    except Exception as error:  # whatever it is: Ray's own way is still open
-        sys.stderr.write(f"warm start: {error!r}; this worker starts cold\n")
-        sys.stderr.flush()
-        os.execv(sys.executable, [sys.executable, setup, *sys.argv[1:]])
+    warm_stub.main(request_in_folder)
