@@ -18,7 +18,7 @@ SELECTOR = """
 import pyarrow as pa
 import pyarrow.parquet as pq
 from s2l_ray.cli.main import main
-from s2l_ray.recipe.loading import parse_selection
+from s2l_ray.recipe.parts import parse_selection
 from s2l_ray.recipe.selection import SelectionConfig
 assert SelectionConfig(selector="short_response", controls=["short_response"]).selector == "short_response"
 assert parse_selection(["selection.selector=short_response"]).selector == "short_response"

@@ -9,7 +9,7 @@ from s2l_ray.cli.output import exit_codes, print_json
 from s2l_ray.cli.work import Budget, Debug, DryRun, Open, Overrides, run_until
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
-from s2l_ray.recipe.loading import parse_selection
+from s2l_ray.recipe.parts import parse_selection
 
 _FROM_FILE = "with --trajectories"
 

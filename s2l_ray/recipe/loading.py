@@ -15,7 +15,6 @@ from pydantic.fields import FieldInfo
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
-from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.recipe.settings import Section
 from s2l_ray.storage.secrets import refuse_secret
 
@@ -84,16 +83,9 @@ def _with_absolute_models(section: _Section) -> _Section:
     return section.model_copy(update=changed)
 
 
-def parse_selection(overrides: Sequence[str]) -> SelectionConfig:
-    """Return a selection from `selection.key=value` settings alone, for tables that come without a recipe."""
-    return _validated(_SelectionOnly, _overridden({}, overrides)).selection
-
-
-class _SelectionOnly(Section):
-    """The part of a recipe that a bare table needs."""
-
-    selection: SelectionConfig = SelectionConfig()
-    """The selection."""
+def parse_part(part: type[_Section], tree: dict[str, Any], overrides: Sequence[str]) -> _Section:
+    """Check a nested mapping, with overrides put in, against a part of the recipe's tree; InputError as `load_recipe`."""
+    return _validated(part, _overridden(tree, overrides))
 
 
 def _read_yaml(text: str) -> Any:

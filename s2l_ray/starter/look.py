@@ -1,11 +1,12 @@
 """What is in a file of rows, as far as the recipe depends on it."""
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.parts import parse_data
 from s2l_ray.rows.conversation import BadRow, Conversation
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.reading import read_unit
@@ -41,15 +42,16 @@ class Look:
                         continue  # prepare says why, row by row
 
 
-def look_at(path: str) -> Look:
-    """Read the files that a path means.
+def look_at(path: str, overrides: Sequence[str] = ()) -> Look:
+    """Read the files that a path means, as the overrides of `data` say.
 
     Raises
     ------
     InputError
         There are none, they are empty or damaged, or no shape fits their rows.
     """
-    data, scans = DataConfig(path=path), scan_all(path)
+    data = parse_data(path, overrides)
+    scans = scan_all(path, data.split)
     if not any(scan.num_rows for scan in scans):
         raise InputError(f"{path}: there are no rows")
     return Look(data, scans, find_shape(scans, data))

@@ -30,12 +30,14 @@ def starter_recipe(source: str, overrides: Sequence[str]) -> Recipe:
     InputError
         The rows cannot be read, or an override is wrong.
     """
-    text = recipe_text(source, storage=_storage_of(overrides))
+    text = recipe_text(source, storage=_storage_of(overrides), overrides=overrides)
     return parse_text(text, name_of(source), overrides)
 
 
-def recipe_text(source: str, *, storage: str) -> str:
+def recipe_text(source: str, *, storage: str, overrides: Sequence[str] = ()) -> str:
     """Return the YAML of the recipe for rows; the tokenizer lies below the storage then.
+
+    Of the overrides, those of `data` say how the rows are read; they are not written down.
 
     Raises
     ------
@@ -46,7 +48,7 @@ def recipe_text(source: str, *, storage: str) -> str:
     if folder is None:
         raise InputError(f"storage={storage!r}: the tokenizer that is learned from your rows is written to a local "
                          "folder: give one, or write a recipe that names a model that all nodes can reach")
-    look = look_at(source)
+    look = look_at(source, overrides)
     tokenizer = learn_tokenizer(look, folder.absolute() / "models")
     note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: a small model of our own making with a vocabulary "
          "learned from them, for 2 cores, no download (another: `s2l init`, then proxy.model)")

@@ -4,7 +4,8 @@ import pytest
 
 from s2l_ray.cli.main import main
 from s2l_ray.errors import InputError
-from s2l_ray.recipe.loading import load_recipe, parse_selection
+from s2l_ray.recipe.loading import load_recipe
+from s2l_ray.recipe.parts import parse_selection
 from s2l_ray.storage.files import Storage
 from s2l_ray.submit.submit import address_of
 

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from s2l_ray.errors import InputError
-from s2l_ray.recipe.loading import load_recipe, parse_selection, shipped_recipes
+from s2l_ray.recipe.loading import load_recipe, shipped_recipes
+from s2l_ray.recipe.parts import parse_selection
 
 SHIPPED = sorted((Path(__file__).parents[2] / "jobs" / "recipes").glob("*.yaml"))
 

@@ -65,6 +65,19 @@ def test_what_is_rows_and_what_a_recipe(rows_file, tmp_path):
         "mine", "my-r-ws-1", "set", "mine"]
 
 
+def test_what_the_errors_advise_is_followed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "bad.jsonl").write_text('{"instruction": "Say hi", "outptu": "hi"}\n')
+    with pytest.raises(InputError, match=r"near names: data\.columns\.output=outptu"):
+        starter_recipe("bad.jsonl", [])
+    assert starter_recipe("bad.jsonl", ["data.columns.output=outptu"]).data.columns == {"output": "outptu"}
+    for split in ("train", "test"):
+        (tmp_path / f"{split}.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
+    with pytest.raises(InputError, match="split=test or split=train"):
+        starter_recipe("t*.jsonl", [])
+    assert starter_recipe("t*.jsonl", ["data.split=train"]).data.split == "train"
+
+
 def test_init_writes_a_recipe_that_loads_and_never_over_another_file(rows_file, capsys):
     assert recipe_text(rows_file("alpaca"), storage="./out").count("#") > 10
     with pytest.raises(SystemExit) as done:
