@@ -84,7 +84,7 @@ def _with_absolute_models(section: _Section) -> _Section:
 
 
 def parse_part(part: type[_Section], tree: dict[str, Any], overrides: Sequence[str]) -> _Section:
-    """Check a nested mapping, with overrides put in, against a part of the recipe's tree; InputError as `load_recipe`."""
+    """Check a mapping, with overrides put in, against a part of the recipe's tree; InputError as `load_recipe`."""
     return _validated(part, _overridden(tree, overrides))
 
 
