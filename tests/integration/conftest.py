@@ -16,6 +16,7 @@ import ray
 import yaml
 from ray.autoscaler.v2.sdk import get_cluster_status
 
+from s2l_ray.execution.warm_stub import SOCKET
 from s2l_ray.pipeline.plan import plan_run
 from s2l_ray.pipeline.run import run_plan
 from s2l_ray.results.results import collect_results
@@ -138,7 +139,9 @@ class Nodes:
         joins = [f"--address={self.gcs}"] if self._processes else [
             "--head", f"--port={self.gcs.partition(':')[2]}", f"--temp-dir={self.folder}", "--dashboard-host=127.0.0.1",
             f"--dashboard-port={_free_port()}", f"--dashboard-agent-listen-port={_free_port()}"]
-        environment = {name: value for name, value in self.environment.items() if name != "RAY_ADDRESS"}
+        # A forked worker would have the mounts of the server that forks it, which is outside this node.
+        left_out = {"RAY_ADDRESS", SOCKET} if mounts else {"RAY_ADDRESS"}
+        environment = {name: value for name, value in self.environment.items() if name not in left_out}
         before = self.alive() if self._processes else set()
         self._processes.append(subprocess.Popen(
             [*(["unshare", "--mount", "sh", "-c", f'{mounts} && exec "$@"', "-"] if mounts else []),
