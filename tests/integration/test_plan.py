@@ -39,7 +39,7 @@ def test_a_dry_run_refuses_what_a_run_would(ray_cluster, small_recipe, word_prob
 
 @pytest.mark.parametrize("command", ["run", "sweep", *(stage.name for stage in STAGES)])
 def test_the_commands_stop_after_the_checks(ray_cluster, small_recipe, word_problems, tmp_path, capsys, command):
-    asking = {"selection.controls": ["middle_perplexity"]} if command == "probe" else {}
+    asking = {"selection.controls": ["ifd"]} if command == "probe" else {}
     recipe = small_recipe(word_problems, tmp_path / "out", **asking)
     (tmp_path / "recipe.yaml").write_text(json.dumps(recipe.model_dump()))
     with pytest.raises(SystemExit) as ended:
