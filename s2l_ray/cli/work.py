@@ -14,6 +14,7 @@ import typer
 from s2l_ray.cli.output import exit_codes, print_json, print_tables, quiet, stdout_kept_free
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
+from s2l_ray.recipe.evaluation import PRESETS
 from s2l_ray.recipe.loading import shipped_recipes
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.table import STAGES, Stage
@@ -116,7 +117,8 @@ def run(
     budget: Budget = None,
     target: Annotated[str | None, typer.Option(help="Model to fine-tune: a folder, or its name on the hub.")] = None,
     evaluation: Annotated[
-        str | None, typer.Option("--eval", help="Held-out rows, whose loss is measured before and after.")
+        str | None, typer.Option("--eval", help="Held-out rows, whose loss is measured before and after; or a known set: "
+                                     "gsm8k, mmlu, ...")
     ] = None,
     dry: DryRun = False,
     show: Open = False,
@@ -129,7 +131,8 @@ def run(
             asked += ["target.model.config=null", "target.model.tokenizer=null",
                       f"target.model.path={json.dumps(target)}"]
         if evaluation is not None:
-            task = {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
+            known = {"name": evaluation, "preset": evaluation}
+            task = known if evaluation in PRESETS else {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
             asked += [f"evaluation.tasks={json.dumps([task])}", "evaluation.include_base=true"]
         run_until(_LAST, recipe, [*(overrides or []), *asked], dry=dry, show=show, report=True)
 

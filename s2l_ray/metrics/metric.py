@@ -17,6 +17,18 @@ class Answer:
     prediction: str
     reference: str
     gold: str | None
+    accepted: tuple[str, ...] = ()
+    """Every answer that is right, where there are several; of multiple choice the letter."""
+    choices: tuple[str, ...] = ()
+    """Of multiple choice, the texts in order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """An answer's value, and what is to be said about how it came to it."""
+
+    value: float
+    remark: str = ""
 
 
 class Metric(ABC):
@@ -30,12 +42,18 @@ class Metric(ABC):
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     decimals: ClassVar[int] = 3
     """Digits after the point that people are shown."""
+    needs_gold: ClassVar[bool] = False
+    """Whether every answer needs a gold answer: rows without one are refused before any work."""
     is_per_example: ClassVar[bool] = True
     """Whether each example has a value; without, only the corpus has one, and no paired difference can be given."""
 
     def score(self, answer: Answer) -> float:
         """Return the value of one answer, for a metric that needs answers and is per example."""
         raise NotImplementedError(self.name)
+
+    def judge(self, answer: Answer) -> Score:
+        """Return the value of one answer with a remark, where there is one to make."""
+        return Score(self.score(answer))
 
     def estimate(self, predictions: pa.Table, rng: np.random.Generator) -> Estimate:
         """Return the metric over the rows of a predictions table with its interval, here a bootstrap of the mean."""

@@ -1,14 +1,26 @@
 """The part of the recipe that says what the fine-tuned models are measured on."""
 
-from typing import Annotated
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from s2l_ray.recipe.data import ShapeName
+from s2l_ray.recipe.data import DataConfig, ShapeName
 from s2l_ray.recipe.registry import METRICS, known_in
 from s2l_ray.recipe.settings import WHERE, Count, Section
 
 MetricName = Annotated[str, known_in(METRICS)]
+GoldName = Literal["auto", "choice", "list", "boolean", "gsm8k", "boxed", "stated", "text", "last"]
+PresetName = Literal["gsm8k", "math500", "mmlu", "arc_challenge", "boolq", "hellaswag"]
+PRESETS: dict[str, dict[str, Any]] = {
+    "gsm8k": {"hub_name": "openai/gsm8k", "hub_config": "main", "split": "test", "max_new_tokens": 512},
+    "math500": {"hub_name": "HuggingFaceH4/MATH-500", "split": "test", "max_new_tokens": 1024},
+    "mmlu": {"hub_name": "cais/mmlu", "hub_config": "all", "split": "test", "max_new_tokens": 16},
+    "arc_challenge": {"hub_name": "allenai/ai2_arc", "hub_config": "ARC-Challenge", "split": "test",
+                      "max_new_tokens": 16},
+    "boolq": {"hub_name": "google/boolq", "split": "validation", "max_new_tokens": 16},
+    "hellaswag": {"hub_name": "Rowan/hellaswag", "split": "validation", "max_new_tokens": 16},
+}
+"""Well-known held-out sets: where they are on the hub, and what else differs from a task's defaults."""
 
 
 class TaskConfig(Section):
@@ -16,22 +28,59 @@ class TaskConfig(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
     """Name of the task in tables, metrics and files, of letters, digits, dot, dash, underscore and blank."""
-    path: Annotated[str, WHERE]
+    preset: Annotated[PresetName | None, WHERE] = None
+    """A well-known set instead of `path`: fills in what is not given, exact match as its metric."""
+    path: Annotated[str | None, WHERE] = None
     """Held-out rows: a file, a folder or a glob, in any format the data section reads."""
+    hub_name: Annotated[str | None, WHERE] = None
+    """Hugging Face data set instead of `path`, for example openai/gsm8k."""
+    hub_config: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None
+    """Configuration of `hub_name`, for example main; null takes its default."""
+    hub_revision: Annotated[str | None, WHERE] = None
+    """Commit, tag or branch of `hub_name`; null takes the newest."""
     split: Annotated[str | None, WHERE] = None
-    """Split to take of a folder whose files are named after several."""
+    """Split to take: of `hub_name`, where null takes test, or of a folder whose files are named after several."""
     metrics: list[MetricName] = ["loss"]
     """What is measured; docs/results.md lists the metrics."""
     format: ShapeName = "auto"
     """Row format; auto finds it out from the columns."""
     columns: dict[str, str] = {}
     """Renames: the format's field -> your column."""
-    answer_column: str = "answer"
-    """Column with the gold answer; where a row has none, it is taken from its reference response."""
+    gold: GoldName = "auto"
+    """How the gold answer is read; auto finds out from the rows, docs/results.md says how."""
+    answer_column: str | None = None
+    """Column that the gold answer is read from; null looks for one, and else takes the response."""
     limit: Count | None = None
     """Number of rows, drawn evenly with the seed; null takes all."""
     max_new_tokens: Count = 256
     """Tokens generated for one answer at most."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_in(cls, given: Any) -> Any:
+        """Take what a preset says and is not given."""
+        preset = PRESETS.get(given.get("preset") or "") if isinstance(given, dict) else None
+        if preset is None or given.get("path") is not None or given.get("hub_name") is not None:
+            return given
+        named = {key: value for key, value in given.items() if value is not None}
+        return {"metrics": ["exact_match"], **preset, **named}
+
+    @model_validator(mode="after")
+    def _one_origin(self) -> Self:
+        if (self.path is None) == (self.hub_name is None):
+            raise ValueError("give exactly one of path (files), hub_name (a Hugging Face data set) and preset "
+                             f"({', '.join(PRESETS)})")
+        return self
+
+    def data(self, pool: DataConfig) -> DataConfig:
+        """Return how the held-out rows become examples: like the pool's, but every row counts."""
+        return DataConfig(
+            path=self.path, hub_name=self.hub_name, hub_config=self.hub_config, hub_revision=self.hub_revision,
+            split=self.split or ("test" if self.hub_name else None), format=self.format, columns=self.columns,
+            limit=self.limit, drop_duplicates=False, roles=pool.roles, template_date=pool.template_date,
+            prompt_style=pool.prompt_style, max_length=pool.max_length, max_row_chars=pool.max_row_chars,
+            max_bad_fraction=pool.max_bad_fraction,
+        )
 
 
 class EvaluationConfig(Section):

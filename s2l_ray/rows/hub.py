@@ -4,8 +4,26 @@ import tempfile
 from pathlib import Path
 
 from s2l_ray.errors import InputError
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.rows.scanning import scan_all
+from s2l_ray.rows.units import FileScan
 from s2l_ray.storage.files import Storage
 from s2l_ray.storage.hub import commit_of
+
+
+def scan_data(storage: Storage, data: DataConfig) -> tuple[FileScan, ...]:
+    """Read the files of a data set once, those of one on the hub after they are fetched.
+
+    Raises
+    ------
+    InputError
+        A file is missing, empty or unreadable, or as `fetch_split`.
+    """
+    if data.path is not None:
+        return scan_all(data.path, data.split)
+    assert data.hub_name is not None
+    path = fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision)
+    return scan_all(path, None)
 
 
 def fetch_split(storage: Storage, name: str, config: str | None, split: str, revision: str | None) -> str:

@@ -16,11 +16,13 @@ def leftovers(row: Mapping[str, Any], shape: str, columns: Mapping[str, str], al
     also_read
         Columns that are read for another purpose: the id's, the source's.
     """
-    read = set(shape_of(row, shape, columns).columns(row, columns).values())
+    found = shape_of(row, shape, columns)
+    held = found.columns(row, columns)
+    read = set(held.values())
     unread = [name for name, value in row.items() if name not in read | set(also_read) and not is_missing(value)]
     for name in sorted(read):
         messages = message_list(row[name], name) if isinstance(row[name], (list, dict)) else None
         keys = {key for message in messages or () if isinstance(message, dict) for key, value in message.items()
                 if key not in MESSAGE_KEYS and not is_missing(value)}
         unread += [f"{name}[].{key}" for key in sorted(keys)]
-    return unread
+    return unread + found.unread({field: row[name] for field, name in held.items()})

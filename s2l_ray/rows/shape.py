@@ -41,6 +41,10 @@ class Shape(ABC):
             A field is missing, empty or of the wrong type.
         """
 
+    def unread(self, fields: Mapping[str, Any]) -> list[str]:
+        """Return, by name, what of the fields' values no model sees though their columns are read."""
+        return []
+
     @property
     def fields(self) -> dict[str, tuple[str, ...]]:
         """Return every field with its columns."""

@@ -11,17 +11,22 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.execution.work_units import run_units
-from s2l_ray.metrics.answers import extract_answer
-from s2l_ray.metrics.metric import Answer
+from s2l_ray.metrics.gold import GoldRule, check_rows, find_rule
+from s2l_ray.metrics.metric import Answer, Score
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.generation import greedy_answers
 from s2l_ray.modeling.losses import LossScorer
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_from, load_model, load_tokenizer, load_tokenizer_from, model_identity
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.evaluation import TaskConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import METRICS
+from s2l_ray.rows.first_rows import find_shape
+from s2l_ray.rows.held_out import held_out_rows, response_of
+from s2l_ray.rows.hub import scan_data
 from s2l_ray.rows.originals import values
 from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
@@ -29,7 +34,9 @@ from s2l_ray.storage.artifacts import Artifact
 
 _BATCH_TOKENS = 8192
 _UNIT_ROWS = 256
-_TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer")
+_TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer", "disagreement")
+_JUDGES = 2
+"""Raised where gold answers or their comparison change: an evaluation by other rules is another one."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,13 @@ class Task:
 
     config: TaskConfig
     examples: Artifact
+    data: DataConfig
+    """How its rows are read."""
+
+    @property
+    def needs_gold(self) -> bool:
+        """Tell whether any of its metrics compares with gold answers."""
+        return any(METRICS.find(name).needs_gold for name in self.config.metrics)
 
 
 def outputs(planning: Planning) -> list[Output]:
@@ -52,16 +66,42 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     """Return the step of an evaluation, named by the model (a fine-tuned one, or as it is) and the tasks' rows."""
     recipe = planning.recipe
     model = recipe.target.model if of == BASE else planning.artifact("model", of)
-    tasks = [Task(task, planning.artifact("examples", of_task(task.name))) for task in recipe.evaluation.tasks]
+    tasks = [Task(task, planning.artifact("examples", of_task(task.name)), task.data(recipe.data))
+             for task in recipe.evaluation.tasks]
     # The seed decides a fresh model's weights and the bootstrap's draws.
     identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed}
+    if any(task.needs_gold for task in tasks):
+        identity["judges"] = _JUDGES
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint
     else:
         identity["model"] = model_identity(model)
     artifact = Artifact(planning.storage, "evaluate", identity, parents)
-    return Step(stage_of("evaluate"), artifact, partial(run_evaluate, artifact, model, tasks, recipe, of), of)
+    return Step(stage_of("evaluate"), artifact, partial(run_evaluate, artifact, model, tasks, recipe, of), of,
+                check=partial(_check_gold, tasks))
+
+
+def _check_gold(tasks: Sequence[Task]) -> None:
+    """Refuse rows without a gold answer before any work, and say where gold answers are read from.
+
+    Raises
+    ------
+    InputError
+        A row has none.
+    """
+    for task in tasks:
+        if task.needs_gold:
+            note(f"task {task.config.name}: {_gold_rule(task).told}")
+
+
+def _gold_rule(task: Task) -> GoldRule:
+    """Return how a task's gold answers are read, after a look at all its rows; InputError where a row has none."""
+    scans = scan_data(task.examples.storage, task.data)
+    rows = list(held_out_rows(scans, find_shape(scans, task.data), task.data))
+    rule = find_rule([(row, response) for _, row, response in rows], task.config.gold, task.config.answer_column)
+    check_rows(rule, rows, task.config.name)
+    return rule
 
 
 def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
@@ -78,8 +118,9 @@ def run_evaluate(
     units = [unit for task in tasks for unit in _units(task)]
     finished = set(artifact.list_names("parts"))
     todo = [unit for unit in units if unit["part"] not in finished]
+    rules = {task.config.name: _gold_rule(task) for task in tasks if task.needs_gold}
     arguments = {"artifact": artifact, "model": model, "tasks": {task.config.name: task for task in tasks},
-                 "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
+                 "rules": rules, "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
     run_units(f"evaluate {label}", _UnitEvaluator, arguments, todo, recipe.resources, gpu=True, unit_name="parts",
               describe=lambda unit: f"{unit['task']}, rows from {unit['start']} of {unit['shard']}")
     table = pa.concat_tables([artifact.read_table(f"parts/{unit['part']}") for unit in units])
@@ -90,7 +131,14 @@ def run_evaluate(
     metrics = {task.config.name: _metrics(table, task.config, recipe.seed) for task in tasks}
     artifact.write_json("metrics.json", metrics)
     artifact.storage.delete_folder(artifact.file("parts"))
-    return artifact.publish({"rows": {"examples": expected}, "metrics": metrics}, started)
+    facts = {"rows": {"examples": expected}, "metrics": metrics,
+             **({"gold": {name: f"{rule.preset} of {rule.column}" for name, rule in rules.items()}} if rules else {})}
+    num_disagreeing = expected - table["disagreement"].null_count
+    if num_disagreeing:
+        facts["disagreements"] = num_disagreeing
+        note(f"evaluate {label}: two judges of equal answers disagree on {num_disagreeing:,} of {expected:,} "
+             f"(predictions.parquet, column disagreement); where one says equal, it counts as equal")
+    return artifact.publish(facts, started)
 
 
 def _units(task: Task) -> list[dict[str, Any]]:
@@ -124,8 +172,8 @@ class _UnitEvaluator:
     """Evaluates one model on pieces of the tasks' shards."""
 
     def __init__(self, artifact: Artifact, model: Artifact | ModelConfig, tasks: Mapping[str, Task],
-                 batch_size: int, seed: int) -> None:
-        self._artifact, self._tasks, self._batch_size = artifact, tasks, batch_size
+                 rules: Mapping[str, GoldRule], batch_size: int, seed: int) -> None:
+        self._artifact, self._tasks, self._rules, self._batch_size = artifact, tasks, rules, batch_size
         self._schema = predictions_schema([task.config for task in tasks.values()])
         device = start_scoring()
         if isinstance(model, Artifact):
@@ -151,12 +199,16 @@ class _UnitEvaluator:
             if metric.needs == "losses":
                 columns[metric.name] = self._losses(table)
         if any(metric.needs == "answers" for metric in metrics):
-            answers = self._answers(table, originals, task.config)
+            answers = self._answers(table, originals, task)
             columns |= {"prediction": [answer.prediction for answer in answers],
                         "reference": [answer.reference for answer in answers],
-                        "answer": [answer.gold for answer in answers]}
-            columns |= {metric.name: [metric.score(answer) for answer in answers]
-                        for metric in metrics if metric.needs == "answers" and metric.is_per_example}
+                        "answer": [" | ".join(answer.accepted) or None for answer in answers]}
+            scores: dict[str, list[Score]] = {
+                metric.name: [metric.judge(answer) for answer in answers]
+                for metric in metrics if metric.needs == "answers" and metric.is_per_example}
+            columns |= {name: [score.value for score in found] for name, found in scores.items()}
+            remarks = zip(*([score.remark for score in found] for found in scores.values()), strict=True)
+            columns["disagreement"] = ["; ".join(filter(None, each)) or None for each in remarks] or None
         arrays = [_column(columns.get(field.name), field.type, table.num_rows) for field in self._schema]
         self._artifact.write_table(f"parts/{unit['part']}", pa.table(arrays, schema=self._schema))
         return {"num_rows": table.num_rows}
@@ -166,17 +218,23 @@ class _UnitEvaluator:
         spans = plan_batches(table["num_tokens"].to_numpy(), _BATCH_TOKENS)
         return np.concatenate([self._scorer.example_losses(rows.batch(span, pad_id=0)).cpu().numpy() for span in spans])
 
-    def _answers(self, table: pa.Table, originals: pa.Table, task: TaskConfig) -> list[Answer]:
+    def _answers(self, table: pa.Table, originals: pa.Table, task: Task) -> list[Answer]:
         """Generate an answer to the prompt before each row's last supervised stretch."""
         rows = ExampleTable(table)
         prompts, references = zip(*(self._split(rows[i]) for i in range(len(rows))), strict=True)
         predictions: list[str] = []
         for start in range(0, len(prompts), self._batch_size):
             batch = prompts[start : start + self._batch_size]
-            predictions += greedy_answers(self._model, self._tokenizer, batch, task.max_new_tokens)
-        rows_given = values(originals)
-        return [Answer(prediction, reference, _gold(row, reference, task))
-                for prediction, reference, row in zip(predictions, references, rows_given, strict=True)]
+            predictions += greedy_answers(self._model, self._tokenizer, batch, task.config.max_new_tokens)
+        return [self._answer(prediction, reference, row, task)
+                for prediction, reference, row in zip(predictions, references, values(originals), strict=True)]
+
+    def _answer(self, prediction: str, reference: str, row: Mapping[str, Any], task: Task) -> Answer:
+        rule = self._rules.get(task.config.name)
+        if rule is None:
+            return Answer(prediction, reference, None)
+        gold = rule.read(row, response_of(row, task.examples.manifest()["format"], task.data))
+        return Answer(prediction, reference, gold.accepted[0], gold.accepted, gold.choices)
 
     def _split(self, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
         """Return the prompt's ids and the reference response's text."""
@@ -185,12 +243,6 @@ class _UnitEvaluator:
         before = np.flatnonzero(~supervised[: last + 1])
         start = int(before[-1]) + 1 if len(before) else 1
         return ids[:start], str(self._tokenizer.decode(ids[start : last + 1], skip_special_tokens=True))
-
-
-def _gold(row: Mapping[str, Any], reference: str, task: TaskConfig) -> str | None:
-    """Return the gold answer: the task's column, or the one found in the reference response."""
-    given = row.get(task.answer_column)
-    return extract_answer(reference) if given is None else str(given)
 
 
 def _column(values_: Any, kind: pa.DataType, length: int) -> Any:

@@ -17,14 +17,12 @@ from s2l_ray.modeling.models import load_tokenizer, tokenizer_identity
 from s2l_ray.modeling.tokenization import needs_chat_template
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.data import DataConfig
-from s2l_ray.recipe.evaluation import TaskConfig
 from s2l_ray.recipe.model import ModelConfig
-from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
-from s2l_ray.rows.hub import fetch_split
-from s2l_ray.rows.scanning import ROWS_PER_UNIT, scan_all
+from s2l_ray.rows.hub import scan_data
+from s2l_ray.rows.scanning import ROWS_PER_UNIT
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
@@ -79,20 +77,10 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     if of is not None:
         planning.step("examples")  # first: what is the same through another tokenizer is called as the pool is
     if of in tasks:
-        data = _data_of(recipe, tasks[of])
+        data = tasks[of].data(data)
     found = plan_prepare(planning.storage, data, models.get(of, recipe.target.model), recipe.seed)
     run = partial(run_prepare, found, recipe.resources)
     return Step(stage_of("prepare"), found.artifact, run, of, most_rows=found.most_rows)
-
-
-def _data_of(recipe: Recipe, task: TaskConfig) -> DataConfig:
-    """Return how a task's held-out rows become examples: like the pool's, but every row counts."""
-    return DataConfig(
-        path=task.path, split=task.split, format=task.format, columns=task.columns, limit=task.limit,
-        drop_duplicates=False, roles=recipe.data.roles, template_date=recipe.data.template_date,
-        prompt_style=recipe.data.prompt_style, max_length=recipe.data.max_length,
-        max_row_chars=recipe.data.max_row_chars, max_bad_fraction=recipe.data.max_bad_fraction,
-    )
 
 
 def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: int) -> PreparePlan:
@@ -103,11 +91,7 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
     InputError
         A file is missing, empty or unreadable; no format fits; the tokenizer cannot serve the prompt style.
     """
-    path = data.path
-    if path is None:
-        assert data.hub_name is not None
-        path = fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision)
-    scans = scan_all(path, None if data.hub_name else data.split)
+    scans = scan_data(storage, data)
     if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
         raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
     unify_schemas(scans)  # refuses columns of types that do not fit, before any work

@@ -13,6 +13,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
 
 from s2l_ray.errors import InputError
+from s2l_ray.metrics.answers import extract_answer
+from s2l_ray.metrics.equality import answers_equal
+from s2l_ray.metrics.gold import check_rows, find_rule
+from s2l_ray.metrics.responses import judge_response
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.rows.first_rows import find_shape
+from s2l_ray.rows.held_out import held_out_rows
+from s2l_ray.rows.scanning import scan_all
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "research" / "field-cases"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"no field cases at {CASES}")
@@ -28,6 +36,11 @@ TOOLS = (
 
 def read(name):
     return [json.loads(line) for line in (CASES / name).read_text(encoding="utf-8").splitlines()] if CASES.is_dir() else []
+
+
+def table(name):
+    text = (CASES / name).read_text(encoding="utf-8") if CASES.is_dir() else ""
+    return [line.split("\t") for line in text.split("\n")[1:] if line.strip("\n")]
 
 
 def template(name):
@@ -138,3 +151,32 @@ def test_files_as_people_have_them(accounts_of, folders, case):
     assert (accounts.num_examples, accounts.num_quarantined) == (right["examples"], right.get("quarantined", 0))
     if "reasons" in right:
         assert accounts.quarantine["row"].to_pylist() == [1, 2] and all(accounts.quarantine["detail"].to_pylist())
+
+
+@pytest.mark.parametrize("case", read("gold.jsonl"), ids=lambda case: case["id"])
+def test_gold_answers_and_what_is_judged_by_them(tmp_path, case):
+    (tmp_path / "task.jsonl").write_text(lines(case["task"]))
+    data, scans = DataConfig(path=str(tmp_path / "task.jsonl")), scan_all(str(tmp_path / "task.jsonl"), None)
+    rows = list(held_out_rows(scans, find_shape(scans, data), data))
+    rule = find_rule([(row, response) for _, row, response in rows], "auto", None)
+    if case["gold"] == "refused":
+        with pytest.raises(InputError, match="row 1 has no gold answer"):
+            check_rows(rule, rows, "task")
+        return
+    check_rows(rule, rows, "task")
+    golds = [rule.read(row, response) for _, row, response in rows]
+    right = [one if isinstance(one, list) else [one] for one in case["gold"]]
+    assert [list(gold.accepted) for gold in golds] == right
+    for said, is_right in case["pairs"]:
+        assert judge_response(said, golds[0].accepted, golds[0].choices).is_equal == bool(is_right), said
+
+
+@pytest.mark.parametrize(("said", "kind", "answer"), table("extraction.tsv"))
+def test_the_final_answer_of_a_response(said, kind, answer):
+    found = extract_answer(said.replace("\\n", "\n"), "expression" if kind == "latex" else kind)
+    assert (found or "") == answer
+
+
+@pytest.mark.parametrize(("given", "gold", "equal"), table("equality.tsv"))
+def test_equal_answers(given, gold, equal):
+    assert answers_equal(given, gold) == (equal == "1")

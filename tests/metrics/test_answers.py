@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from s2l_ray.metrics.answers import extract_answer, response_is_correct
+from s2l_ray.metrics.answers import extract_answer
 from s2l_ray.metrics.equality import answers_equal
+from s2l_ray.metrics.responses import response_is_correct
 
 DATA = Path(__file__).resolve().parents[2].parent / "shared" / "data"
 
@@ -31,9 +32,9 @@ answer_like_text = st.lists(st.sampled_from(PIECES), max_size=25).map("".join)
         (r"\boxed{x = \boxed{3}}", "3"),
         (r"\boxed{8} and then \boxed{9", "8"),
         (r"\boxed{} The answer is 5.", "5"),
+        (r"\boxed{4} was my first thought. The answer is 6.", "6"),
         (r"so $\boxed 2$.", "2"),
         (r"{\boxed{4}", "4"),
-        (r"\boxed{4} The answer is 5.", "4"),
         # 2. GSM8K's marker
         ("6 + 6 = 12\n#### 12", "12"),
         ("#### $1,200 \n", "$1,200"),

@@ -33,7 +33,7 @@ WHERE_FIELDS = {
     EmbeddingConfig: set(),
     ProbeConfig: set(),
     SelectionConfig: {"scores"},  # select hashes the file itself
-    TaskConfig: {"path", "split"},
+    TaskConfig: {"path", "split", "preset", "hub_name", "hub_config", "hub_revision"},
     EvaluationConfig: {"batch_size"},
     SweepConfig: {"max_concurrent_trials", "tracking"},
     Draw: set(),

@@ -4,22 +4,49 @@ from collections.abc import Mapping
 from typing import Any
 
 from s2l_ray.rows.conversation import Conversation, Turn
+from s2l_ray.rows.missing import is_missing
 from s2l_ray.rows.shape import SYSTEM, Shape
-from s2l_ray.rows.turns import conversation, text
+from s2l_ray.rows.turns import conversation, optional_text, text
 
 
 class QuestionAnswer(Shape):
-    """One question and its answer."""
+    """One question and its answer: a text, a number, true or false; of several accepted answers the first."""
 
     name = "question_answer"
-    required = {"question": ("question", "query", "problem"), "answer": ("response", "answer", "solution")}
-    optional = {**SYSTEM}
-    precedence = 0
+    required = {"question": ("question", "query", "problem"), "answer": ("response", "answer", "solution", "answers")}
+    optional = {"context": ("context", "passage"), **SYSTEM}
+    precedence = -1
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
         """Return the exchange."""
-        asked, answer = text(fields["question"], "question"), text(fields["answer"], "answer")
-        return conversation([Turn("user", asked), Turn("assistant", answer)], "the row", system=fields["system"])
+        asked, context = text(fields["question"], "question"), optional_text(fields["context"], "context")
+        answers = accepted_answers(fields["answer"])
+        said = [Turn("user", asked, context), Turn("assistant", text(answers[0] if answers else "", "answer"))]
+        return conversation(said, "the row", system=fields["system"])
+
+    def unread(self, fields: Mapping[str, Any]) -> list[str]:
+        """Return what holds accepted answers that are not learned."""
+        return ["answer beside the first"] if len(accepted_answers(fields["answer"])) > 1 else []
+
+
+def accepted_answers(value: Any) -> list[Any]:
+    """Return the answers that a field holds: one, a list, SQuAD's {text: [...]}, or TriviaQA's {value, aliases}.
+
+    Numbers and truth values are given as text.
+    """
+    if isinstance(value, dict):
+        texts = value.get("text")
+        value = texts if isinstance(texts, list) else [value.get("value"), *(value.get("aliases") or ())]
+    given = [one for one in (value if isinstance(value, list) else [value]) if not is_missing(one)]
+    if any(isinstance(one, (list, dict)) for one in given):
+        return given
+    return list(dict.fromkeys(map(_as_text, given)))
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(int(value)) if isinstance(value, float) and value.is_integer() else str(value)
 
 
 SHAPE = QuestionAnswer()
