@@ -117,7 +117,7 @@ def run(
     budget: Budget = None,
     target: Annotated[str | None, typer.Option(help="Model to fine-tune: a folder, or its name on the hub.")] = None,
     evaluation: Annotated[
-        str | None, typer.Option("--eval", help="Held-out rows, whose loss is measured before and after; or a known set: "
+        str | None, typer.Option("--eval", help="Held-out rows, whose loss is measured before and after, or a set: "
                                      "gsm8k, mmlu, ...")
     ] = None,
     dry: DryRun = False,
