@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+import s2l_ray
 from s2l_ray.stages.table import STAGES
 
 ROOT = Path(__file__).parents[1]
@@ -94,8 +95,19 @@ def test_there_are_few_arrows():
     assert len(found) <= MAX_ARROWS, sorted(found)
 
 
-def test_the_package_itself_imports_nothing():
-    assert imports_of((PACKAGE / "__init__.py").read_text(encoding="utf-8"), "s2l_ray") == set()
+def test_the_package_itself_imports_nothing_before_it_is_asked():
+    program = "import sys, importlib, typing; before = set(sys.modules); import s2l_ray; print(sys.modules.keys() - before)"
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "{'s2l_ray'}"
+
+
+def test_what_the_package_offers_is_what_type_checkers_see():
+    source = (PACKAGE / "__init__.py").read_text(encoding="utf-8")
+    offered = {name.rpartition(".")[2] for name in imports_of(source, "s2l_ray") if name.startswith("s2l_ray.")}
+    assert offered | {"__version__"} == set(s2l_ray.__all__) <= set(dir(s2l_ray))
+    assert all(getattr(s2l_ray, name) is not None for name in s2l_ray.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'selct'"):
+        _ = s2l_ray.selct
 
 
 @pytest.mark.parametrize(
@@ -134,7 +146,7 @@ def loaded_by(*modules, of=("torch", "ray")):
 def test_the_core_loads_neither_torch_nor_ray():
     light = ("recipe.loading", "tables.schemas", "tables.losses_file", "storage.artifacts", "results.status",
              "progress.bars", "rows.originals", "selectors", "stages.select", "metrics.answers", "report.build",
-             "submit.submit", "cli.main")
+             "submit.submit", "cli.main", "selectors.api")
     assert loaded_by(*(f"s2l_ray.{name}" for name in light)) == []
 
 

@@ -83,6 +83,11 @@ def _with_absolute_models(section: _Section) -> _Section:
     return section.model_copy(update=changed)
 
 
+def check_part(part: type[_Section], tree: dict[str, Any]) -> _Section:
+    """Check a mapping of Python's own values against a part of the recipe's tree; InputError as `load_recipe`."""
+    return _validated(part, tree)
+
+
 def parse_part(part: type[_Section], tree: dict[str, Any], overrides: Sequence[str]) -> _Section:
     """Check a mapping, with overrides put in, against a part of the recipe's tree; InputError as `load_recipe`."""
     return _validated(part, _overridden(tree, overrides))

@@ -1,6 +1,5 @@
 """select: choose examples of the pool, and give the chosen rows back as they came."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Mapping
@@ -15,13 +14,13 @@ from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.rows.originals import json_lines, typed_table
-from s2l_ray.selectors.run import needs_sources, pool_of, run_selector, selection_identity
+from s2l_ray.selectors.bare import select_from_table
+from s2l_ray.selectors.run import pool_of, run_selector, selection_identity
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import STAGES, stage_of
 from s2l_ray.storage.artifacts import Artifact, file_digest
-from s2l_ray.storage.files import Storage
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
-from s2l_ray.tables.losses_file import DROPPED, Kind, open_trajectories_file, read_parquet
+from s2l_ray.tables.losses_file import Kind, read_parquet
 from s2l_ray.tables.needs import PROBES, Need
 from s2l_ray.tables.schemas import metadata_of
 
@@ -57,6 +56,10 @@ def _scores_file(config: SelectionConfig) -> Path:
     return file
 
 
+def _scores(config: SelectionConfig) -> pa.Table:
+    return read_parquet(_scores_file(config), "selection.scores")
+
+
 def run_select(
     artifact: Artifact, config: SelectionConfig, seed: int, inputs: Mapping[str, Artifact]
 ) -> dict[str, Any]:
@@ -86,7 +89,7 @@ def run_select(
         embeddings = chunked_from_shards(inputs[Need.EMBEDDINGS], "shards").read()
         table = _only(table, embeddings)
     if Need.SCORES in selector.needs:
-        scores = read_parquet(_scores_file(config), "selection.scores")
+        scores = _scores(config)
     probes = {str(name): chunked_from_shards(inputs[name], "shards").read() for name in PROBES if name in inputs}
     pool = pool_of(table, selector.needs, embeddings, scores, probes)
     selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
@@ -143,32 +146,19 @@ def select_from_file(
 
     Writes `selection.parquet`, `selection.jsonl`, `findings.json` and, for the rows left out, `quarantine.parquet`
     into `output`; returns the selection's origin with `num_dropped`. A selector that needs no trajectories takes any
-    table with example_id, unless `kind` or `drop_non_finite` says something about its losses.
+    table with example_id, unless `kind` or `drop_non_finite` says something about its losses. `selectors.api` does the
+    same for Python.
 
     Raises
     ------
     InputError
         A file is missing, no Parquet, or its columns do not serve; the budget does not fit.
     """
-    selector = SELECTORS.find(config.selector)
-    if Need.TRAJECTORIES in selector.needs or drop_non_finite or kind != "nats":
-        table, dropped = open_trajectories_file(file, kind=kind, drop_non_finite=drop_non_finite)
-    else:
-        table, dropped = chunked_from_parquet(file, "--trajectories"), DROPPED.empty_table()
-    if not needs_sources(selector, config):  # reading and ordering them would cost as much as all else
-        table = table.without(["source"])
-    vectors = None if embeddings is None else read_parquet(embeddings, "--embeddings")
-    scores = read_parquet(_scores_file(config), "selection.scores") if Need.SCORES in selector.needs else None
-    pool = pool_of(table, selector.needs, vectors, scores)
-    selection, facts = run_selector(selector, pool, config, seed, {})
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"--output {output} cannot be made: {error}") from error
-    storage = Storage(str(output.absolute()))
-    storage.write_table("selection.parquet", selection)
-    storage.write_table("quarantine.parquet", dropped)
-    lines = (json.dumps(row) + "\n" for batch in selection.to_batches(2**16) for row in batch.to_pylist())
-    storage.write_bytes("selection.jsonl", "".join(lines).encode())
-    storage.write_json("findings.json", facts)
-    return {**metadata_of(selection.schema), "num_dropped": dropped.num_rows}
+    found = select_from_table(
+        chunked_from_parquet(file, "--trajectories"), f"--trajectories {file}", config, seed,
+        embeddings=None if embeddings is None else read_parquet(embeddings, "--embeddings"),
+        scores=_scores(config) if Need.SCORES in SELECTORS.find(config.selector).needs else None,
+        kind=kind, drop_non_finite=drop_non_finite,
+    )
+    found.write(output, "--output")
+    return {**metadata_of(found.selection.schema), "num_dropped": found.dropped.num_rows}

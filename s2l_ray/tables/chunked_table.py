@@ -94,6 +94,14 @@ def chunked_from_table(table: pa.Table) -> ChunkedTable:
     return ChunkedTable(table.schema, (table.num_rows,), (lambda columns: table.select(list(columns)),))
 
 
+def check_columns(schema: pa.Schema, what: str) -> None:
+    """Refuse a user's table with values that code would make, or two columns of one name."""
+    refuse_code(schema, what)
+    repeated = [name for name, count in Counter(schema.names).items() if count > 1]
+    if repeated:
+        raise InputError(f"{what}: columns appear twice: {', '.join(repeated)}")
+
+
 def chunked_from_shards(artifact: Artifact, folder: str) -> ChunkedTable:
     """Return the Parquet files in one of an artifact's folders as the parts of one table, by name."""
     storage, paths = artifact.storage, [artifact.file(f"{folder}/{name}") for name in artifact.list_names(folder)]
@@ -111,13 +119,10 @@ def chunked_from_parquet(file: Path, what: str) -> ChunkedTable:
     try:
         with pq.ParquetFile(file) as opened:
             metadata, schema = opened.metadata, without_views(opened.schema_arrow)
-            names = Counter(schema.names)
+            _ = schema.names  # which may be no texts in a damaged footer
     except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
         raise _unreadable(file, what, error) from error
-    refuse_code(schema, f"{what} {file}")
-    repeated = [name for name, count in names.items() if count > 1]
-    if repeated:
-        raise InputError(f"{what} {file}: columns appear twice: {', '.join(repeated)}")
+    check_columns(schema, f"{what} {file}")
     groups: list[list[int]] = []
     sizes: list[int] = []
     for group in range(metadata.num_row_groups):

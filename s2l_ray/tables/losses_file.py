@@ -34,22 +34,25 @@ _CARRIED = {"source": pa.string(), "num_supervised_tokens": pa.int32()}
 def read_trajectories_file(
     file: Path, *, kind: Kind = "nats", drop_non_finite: bool = False
 ) -> tuple[pa.Table, pa.Table]:
-    """Return what `open_trajectories_file` does, with all rows in memory."""
-    parts, dropped = open_trajectories_file(file, kind=kind, drop_non_finite=drop_non_finite)
+    """Return what `trajectories_of` does of a Parquet file, with all rows in memory."""
+    raw = chunked_from_parquet(file, "--trajectories")
+    parts, dropped = trajectories_of(raw, f"--trajectories {file}", kind=kind, drop_non_finite=drop_non_finite)
     return parts.read(), dropped
 
 
-def open_trajectories_file(
-    file: Path, *, kind: Kind = "nats", drop_non_finite: bool = False
+def trajectories_of(
+    raw: ChunkedTable, what: str, *, kind: Kind = "nats", drop_non_finite: bool = False
 ) -> tuple[ChunkedTable, pa.Table]:
-    """Return the trajectories table that a user's Parquet file means, and the rows left out (example_id, reason).
+    """Return the trajectories table that a user's table means, and the rows left out (example_id, reason).
 
-    The table has `example_id`, `source` and `num_supervised_tokens` where the file has them, and `losses` in nats
+    The table has `example_id`, `source` and `num_supervised_tokens` where theirs has them, and `losses` in nats
     (float32). Our own metadata (the trajectory points) stays; for wide columns it names them under `columns`. All
     losses are looked at once, here; after that a part is read when it is asked for.
 
     Parameters
     ----------
+    what
+        What messages call the table.
     kind
         What the numbers are; perplexities become nats by the natural logarithm.
     drop_non_finite
@@ -58,11 +61,10 @@ def open_trajectories_file(
     Raises
     ------
     InputError
-        The file or its columns do not serve, or rows are not finite and `drop_non_finite` is not set, or all are.
+        The columns do not serve, or rows are not finite and `drop_non_finite` is not set, or all are.
     """
     if kind not in get_args(Kind):
         raise InputError(f"--kind {kind!r} is unknown; it is one of {', '.join(get_args(Kind))}")
-    raw = chunked_from_parquet(file, "--trajectories")
     if "example_id" not in raw.schema.names:
         raise InputError(f"the table needs a column example_id, it has {', '.join(raw.schema.names)}")
     if raw.num_rows == 0:
@@ -75,7 +77,7 @@ def open_trajectories_file(
     if dropped.num_rows and not drop_non_finite:
         raise InputError(_refusal(dropped, raw.num_rows))
     if dropped.num_rows == raw.num_rows:
-        raise InputError(f"--trajectories {file}: none of its {raw.num_rows:,} rows has finite losses at every point")
+        raise InputError(f"{what}: none of its {raw.num_rows:,} rows has finite losses at every point")
     kept = raw.only([reasons_N == 0 for reasons_N in reasons])
     ours = ["example_id", *(name for name in _CARRIED if name in raw.schema.names), "losses"]
     empty = pa.schema([trajectories_schema(num_points).field(name) for name in ours]).empty_table()
@@ -169,7 +171,8 @@ def wide_columns(schema: pa.Schema, kind: Kind) -> list[str]:
     if same:
         raise InputError(f"columns name the same point twice: {', '.join(same)}")
     if kind == "nats" and re.match(r"(ppl|perplexity)", prefix, re.IGNORECASE):
-        raise InputError(f"columns {prefix}* look like perplexities: say --kind perplexity, or rename them")
+        raise InputError(f"columns {prefix}* look like perplexities: say --kind perplexity, or rename them "
+                         "(in Python kind='perplexity')")
     return [name for _, name in columns]
 
 
@@ -227,7 +230,8 @@ def _refusal(dropped: pa.Table, num_rows: int) -> str:
     found, bad = Counter(dropped["reason"].to_pylist()), f"{len(dropped):,} of {num_rows:,} rows"
     counts = ", ".join(f"{found[why]:,} with a {why}" for why in _REASONS.values() if found[why])
     few = ", ".join(map(repr, dropped["example_id"][:5].to_pylist()))
-    return f"{bad} cannot be used ({counts}), e.g. {few}: fix them, or --drop-non-finite"
+    remedy = "fix them, or --drop-non-finite (in Python drop_non_finite=True)"
+    return f"{bad} cannot be used ({counts}), e.g. {few}: {remedy}"
 
 
 def _float(kind: np.dtype) -> type:

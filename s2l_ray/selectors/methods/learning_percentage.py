@@ -99,7 +99,8 @@ def epoch_1_point(fractions_C: np.ndarray | None, fraction: float) -> int:
     """
     if fractions_C is None:
         raise InputError("learning percentage needs the training fraction of each point, and this table tells none: "
-                         'name them in its metadata, {"points": [{"step": 0, "fraction": 0.0}, ...]}')
+                         'name them in its metadata, {"points": [{"step": 0, "fraction": 0.0}, ...]} '
+                         "(in Python fractions=)")
     recorded = ", ".join(f"{value:.4g}" for value in fractions_C)
     if fractions_C[0] != 0:
         raise InputError(f"learning percentage needs the untouched model's losses (fraction 0), the recorded fractions "
