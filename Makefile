@@ -46,7 +46,7 @@ lint: install  ## style and types
 LOCK := $(RUN)/python -m uv pip compile --no-config --quiet --generate-hashes --python-version 3.11 \
     --python-platform x86_64-manylinux_2_28 --constraint constraints.txt
 lock: install  ## write jobs/*.lock anew, with hashes, from pyproject.toml and constraints.txt
-	$(LOCK) --output-file jobs/requirements.lock pyproject.toml
+	$(LOCK) --extra all --output-file jobs/requirements.lock pyproject.toml
 	printf '%s\n' hatchling editables setuptools wheel | $(LOCK) --constraint jobs/requirements.lock --output-file jobs/build.lock -
 
 clean:  ## delete .venv and the default output folder

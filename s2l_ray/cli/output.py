@@ -13,6 +13,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from s2l_ray.cli.extras import missing_extra
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 
@@ -31,7 +32,7 @@ def exit_codes(debug: bool) -> Iterator[None]:
     except Exception as error:
         if debug:
             note(traceback.format_exc().rstrip())
-        cause = _input_error(error)
+        cause = _input_error(error) or missing_extra(error)
         if cause is not None:
             note(f"error: {cause}")
             raise typer.Exit(2) from None

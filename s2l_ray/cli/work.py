@@ -144,9 +144,9 @@ def init(
     debug: Debug = False,
 ) -> None:
     """Look at your rows and write a recipe for them, with a comment beside every choice."""
-    from s2l_ray.starter.recipe import recipe_text  # heavy: pyarrow and tokenizers
-
     with exit_codes(debug):
+        from s2l_ray.starter.recipe import recipe_text  # heavy: pyarrow and tokenizers
+
         if output.exists():
             raise InputError(f"{output} is there already: name another file with --output, or move it away")
         output.write_text(recipe_text(rows, storage=storage), encoding="utf-8")

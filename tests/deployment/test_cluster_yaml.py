@@ -47,6 +47,7 @@ def test_the_images_are_of_the_pinned_ray(cluster):
     assert cluster["docker"]["image"] == f"rayproject/ray:{RAY}-py311-cpu"
     assert types["gpu"]["docker"]["worker_image"] == f"rayproject/ray:{RAY}-py311-gpu"
     assert "--constraint /home/ray/s2l-ray/constraints.txt" in cluster["setup_commands"][0]
+    assert "--editable '/home/ray/s2l-ray[all]'" in cluster["setup_commands"][0], "the base trains nothing"
 
 
 def test_the_dashboard_is_on_loopback_and_the_token_is_wanted(cluster):

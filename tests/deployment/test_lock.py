@@ -11,6 +11,9 @@ from packaging.version import Version
 
 ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
+EXTRAS = PROJECT["project"]["optional-dependencies"]
+NEEDED = [one for one in [*PROJECT["project"]["dependencies"], *EXTRAS["train"], *EXTRAS["report"]]
+          if not one.startswith("s2l-ray[")]
 UNTESTED = re.compile("nvidia-|cuda-|triton|setuptools")  # what torch's CUDA build brings; the tests run on a CPU build
 
 
@@ -45,7 +48,7 @@ def test_every_entry_is_a_version_and_its_sha256(name):
 
 @pytest.mark.parametrize(
     ("lock", "wanted"),
-    [*(("requirements.lock", one) for one in PROJECT["project"]["dependencies"]),
+    [*(("requirements.lock", one) for one in NEEDED),
      *(("build.lock", one) for one in [*PROJECT["build-system"]["requires"], "editables", "setuptools", "wheel"])],
 )
 def test_what_the_project_needs_is_locked_at_a_version_that_fits(lock, wanted):
@@ -62,6 +65,12 @@ def test_versions_are_those_that_were_tested():
 
 def test_what_builds_is_not_changed_by_what_is_installed_after_it():
     assert {name for name in BUILD.keys() & RUNTIME.keys() if BUILD[name] != RUNTIME[name]} == set()
+
+
+def test_all_is_every_extra_but_the_trackers_and_what_develops():
+    assert set(EXTRAS) == {"train", "report", "all", "mlflow", "wandb", "dev"}
+    assert EXTRAS["all"] == ["s2l-ray[train,report]"] and "s2l-ray[all]" in EXTRAS["dev"]
+    assert "--extra all --output-file jobs/requirements.lock" in (ROOT / "Makefile").read_text()
 
 
 def test_what_only_tests_need_is_not_installed():
