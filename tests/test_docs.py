@@ -38,7 +38,7 @@ def test_the_readme_is_short_and_begins_with_two_commands():
 
 
 def test_all_pages_are_there_and_can_be_reached_from_the_readme():
-    wanted = {"recipe", "data", "selectors", "sweeps", "cluster", "recovery", "results", "architecture"}
+    wanted = {"recipe", "python", "data", "selectors", "sweeps", "cluster", "recovery", "results", "architecture"}
     assert {Path(page).stem for page in PAGES if page.startswith("docs/")} == wanted
     assert all(f"]({page})" in README for page in PAGES if page != "README.md")
 
@@ -92,6 +92,15 @@ def test_every_script_is_there_and_takes_these_options(page, line):
     _, script, *words = shlex.split(line)
     source = (ROOT / script).read_text(encoding="utf-8")
     assert [word for word in words if word.startswith("--") and f'"{word}"' not in source] == []
+
+
+def test_the_python_on_its_page_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    blocks = re.findall(r"```python\n(.*?)```", PAGES["docs/python.md"], re.DOTALL)
+    names = {}
+    for block in blocks:  # one after another, as somebody reads them
+        exec(block, names)
+    assert len(blocks) >= 3 and (tmp_path / "chosen" / "selection.parquet").exists()
 
 
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```yaml" in text])
