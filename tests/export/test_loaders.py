@@ -52,7 +52,8 @@ from axolotl.prompt_strategies.chat_template import ChatTemplatePrompter, ChatTe
 from transformers import AutoTokenizer
 (data,) = yaml.safe_load(open("train.yaml"))["datasets"]
 tokenizer = AutoTokenizer.from_pretrained(ASSETS)
-template = CHATML + "{% if messages[0].tool_calls or messages[0].name %}{% endif %}"
+# It keeps the keys of a message that the template reads.
+template = "{% for message in messages %}{{ message.role }}{{ message.content }}{{ message.tool_calls }}{{ message.name }}{% endfor %}"
 prompter = ChatTemplatePrompter(tokenizer, template, message_field_training=data["message_field_training"])
 strategy = ChatTemplateStrategy(prompter, tokenizer=tokenizer, train_on_inputs=False, sequence_len=96, roles_to_train=data["roles_to_train"])
 say([strategy.get_conversation_thread(row) for row in datasets.load_dataset("json", data_files=data["path"], split="train")])
