@@ -11,7 +11,7 @@ import yaml
 
 from s2l_ray.cli.main import app
 from s2l_ray.recipe.loading import load_recipe, parse_recipe, shipped_recipes
-from s2l_ray.recipe.registry import FORMATS, METRICS, SELECTORS, SHAPES
+from s2l_ray.recipe.registry import FORMATS, METRICS, SELECTORS, SHAPES, TRAINERS
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8")
@@ -38,7 +38,7 @@ def test_the_readme_is_short_and_begins_with_two_commands():
 
 
 def test_all_pages_are_there_and_can_be_reached_from_the_readme():
-    wanted = {"recipe", "python", "data", "selectors", "sweeps", "cluster", "recovery", "results", "architecture"}
+    wanted = {"recipe", "python", "data", "selectors", "sweeps", "cluster", "recovery", "results", "architecture", "export"}
     assert {Path(page).stem for page in PAGES if page.startswith("docs/")} == wanted
     assert all(f"]({page})" in README for page in PAGES if page != "README.md")
 
@@ -125,6 +125,14 @@ def test_what_is_generated_is_what_the_code_says(reference):
     for registry, page in ((SELECTORS, "selectors"), (METRICS, "results"), (SHAPES, "data"), (FORMATS, "data")):
         text = PAGES[f"docs/{page}.md"]
         assert [name for name in registry.names if f"| `{name}` |" not in text] == []
+
+
+def test_every_trainer_is_on_the_page_with_its_data_and_command():
+    rows = {row[0].strip(" `"): row for row in (line.split("|")[1:-1] for line in PAGES["docs/export.md"].splitlines() if line.startswith("| `"))}
+    assert set(rows) == {name.replace("_", "-") for name in TRAINERS.names}
+    for trainer in TRAINERS:
+        _, _, layout, command, _ = rows[trainer.name.replace("_", "-")]
+        assert trainer.data_file in layout and command.strip(" `") in trainer.start()
 
 
 def test_what_is_stale_is_named_with_the_command_and_written_again(reference, tmp_path, monkeypatch, capsys):

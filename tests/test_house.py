@@ -14,7 +14,7 @@ from s2l_ray.stages.table import STAGES
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "s2l_ray"
 ROOMS = (  # from top to bottom: a room imports from those below it and from no other
-    "cli", "submit", "quickstart", "starter", "report", "sweep", "comparison", "results", "pipeline", "stages", "execution",
+    "cli", "submit", "quickstart", "starter", "report", "export", "sweep", "comparison", "results", "pipeline", "stages", "execution",
     "selectors", "modeling", "metrics", "rows", "numerics", "tables", "recipe", "progress", "storage", "errors",
 )
 MAX_ARROWS = 110
@@ -146,7 +146,7 @@ def loaded_by(*modules, of=("torch", "ray")):
 def test_the_core_loads_neither_torch_nor_ray():
     light = ("recipe.loading", "tables.schemas", "tables.losses_file", "storage.artifacts", "results.status",
              "progress.bars", "rows.originals", "selectors", "stages.select", "metrics.answers", "report.build",
-             "submit.submit", "cli.main", "selectors.api")
+             "submit.submit", "export.writing", "export.card", "cli.main", "selectors.api")
     assert loaded_by(*(f"s2l_ray.{name}" for name in light)) == []
 
 

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from s2l_ray import __version__
-from s2l_ray.cli import views, work
+from s2l_ray.cli import export, views, work
 from s2l_ray.cli.select import select
 from s2l_ray.stages.table import STAGES
 
@@ -44,8 +44,8 @@ for stage in STAGES:
         app.command(stage.name)(OWN[stage.name])
     else:
         app.command(stage.name, help=f"Run a recipe up to `{stage.name}`: {stage.summary}.")(work.stage_command(stage))
-for command in (work.quickstart, work.sweep, work.submit, work.report, views.compare, views.status, views.selectors,
-                views.recipes):
+for command in (work.quickstart, work.sweep, work.submit, work.report, export.export, export.push, views.compare,
+                views.status, views.selectors, views.recipes):
     app.command()(command)
 
 

@@ -1,4 +1,4 @@
-"""What a recipe names and a file of its own holds: selectors, metrics, row shapes, file formats.
+"""What a recipe or a command names and a file of its own holds: selectors, metrics, row shapes, file formats, trainers.
 
 A registry is a folder. Each module in it holds one thing under the registry's attribute, and is called as it is: adding
 one is adding a file. Only what is asked for is imported.
@@ -71,3 +71,4 @@ SELECTORS = Registry("selector", "s2l_ray.selectors.methods", "SELECTOR")
 METRICS = Registry("metric", "s2l_ray.metrics.measures", "METRIC")
 SHAPES = Registry("row shape", "s2l_ray.rows.shapes", "SHAPE")
 FORMATS = Registry("file format", "s2l_ray.rows.files", "FORMAT")
+TRAINERS = Registry("trainer", "s2l_ray.export.trainers", "TRAINER")

@@ -1,0 +1,1 @@
+"""One trainer a file, found by the file's name (`recipe.registry.TRAINERS`)."""
