@@ -19,7 +19,8 @@ def leftovers(row: Mapping[str, Any], shape: str, columns: Mapping[str, str], al
     found = shape_of(row, shape, columns)
     held = found.columns(row, columns)
     read = set(held.values())
-    unread = [name for name, value in row.items() if name not in read | set(also_read) and not is_missing(value)]
+    known = read | set(also_read)
+    unread = [name for name, value in row.items() if name not in known and not is_missing(value)]
     for name in sorted(read):
         messages = message_list(row[name], name) if isinstance(row[name], (list, dict)) else None
         keys = {key for message in messages or () if isinstance(message, dict) for key, value in message.items()
