@@ -40,12 +40,17 @@ PART = pa.schema(
     ]
 )
 
+MAX_DETAIL_CHARS = 300
+"""Of what is said about one bad row."""
+
 
 @dataclass(frozen=True)
-class _Candidate:
+class Candidate:
     """A good row before tokenising."""
 
+    conversation: Conversation
     key: str
+    """What equal conversations share."""
     user_id: str | None
     source: str
     pieces: list[Piece]
@@ -58,16 +63,16 @@ class ExampleMaker:
     def __init__(self, data: DataConfig, row_format: str, tokenizer: PreTrainedTokenizerBase,
                  schema: pa.Schema | None) -> None:
         self._data, self._format, self._schema = data, row_format, schema
-        self._tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date)
+        self.tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date)
 
     def make(self, unit: Unit, keep: np.ndarray | None) -> pa.Table:
         """Return the unit's table; of typed rows with the original columns as a struct `typed`."""
         raws = list(read_unit(unit, keep))
-        outcomes = [self._candidate(raw, unit) for raw in raws]
-        good = [outcome for outcome in outcomes if isinstance(outcome, _Candidate)]
-        tokens = iter(self._tokenization.tokenize([candidate.pieces for candidate in good]))
+        outcomes = [self.candidate(raw) for raw in raws]
+        good = [outcome for outcome in outcomes if isinstance(outcome, Candidate)]
+        tokens = iter(self.tokenization.tokenize([candidate.pieces for candidate in good]))
         rows = [
-            self._row(raw, outcome, next(tokens) if isinstance(outcome, _Candidate) else None)
+            self._row(raw, outcome, next(tokens) if isinstance(outcome, Candidate) else None)
             for raw, outcome in zip(raws, outcomes, strict=True)
         ]
         table = pa.Table.from_pylist(rows, schema=PART)
@@ -78,7 +83,8 @@ class ExampleMaker:
         struct = pa.StructArray.from_arrays([c.combine_chunks() for c in typed.columns], fields=list(typed.schema))
         return table.append_column("typed", struct)
 
-    def _candidate(self, raw: RawRow, unit: Unit) -> _Candidate | BadRow:
+    def candidate(self, raw: RawRow) -> Candidate | BadRow:
+        """Return a row ready to be tokenised, or why it cannot be."""
         if raw.value is None:
             assert raw.reason is not None
             return BadRow(raw.reason, raw.detail or "")
@@ -87,15 +93,15 @@ class ExampleMaker:
             return BadRow(Reason.TOO_LONG, f"{len(raw.raw):,} characters, {bound}")
         try:
             conversation = to_conversation(raw.value, self._format, self._data.columns, self._data.roles)
-            pieces = self._tokenization.render(conversation)
+            pieces = self.tokenization.render(conversation)
             user_id = self._column(raw.value, self._data.id_column)
-            source = self._source(raw.value, unit)
+            source = self._source(raw)
         except BadRow as bad:
             return bad
         read_too = filter(None, (self._data.id_column, self._data.source_column or "source"))
         unused = leftovers(raw.value, self._format, self._data.columns, read_too)
         unused += dict.fromkeys(name for piece in pieces for name in piece.unseen)
-        return _Candidate(_digest(conversation), user_id, source, pieces, unused)
+        return Candidate(conversation, digest(conversation), user_id, source, pieces, unused)
 
     def _column(self, row: Mapping[str, Any], column: str | None) -> str | None:
         if column is None:
@@ -105,24 +111,20 @@ class ExampleMaker:
             raise BadRow(Reason.MISSING_FIELD, f"column {column!r} is missing, empty or no plain value")
         return str(value)
 
-    def _source(self, row: Mapping[str, Any], unit: Unit) -> str:
-        column = self._data.source_column
+    def _source(self, raw: RawRow) -> str:
+        column, row = self._data.source_column, raw.value or {}
         if column is None and not (isinstance(row.get("source"), str) and row["source"]):
-            return unit.name.rpartition("/")[2].partition(".")[0]
+            return raw.file.rpartition("/")[2].partition(".")[0]
         return self._column(row, column or "source") or ""
 
-    def _row(self, raw: RawRow, outcome: _Candidate | BadRow, tokens: TokenizedExample | None) -> dict[str, Any]:
+    def _row(self, raw: RawRow, outcome: Candidate | BadRow, tokens: TokenizedExample | None) -> dict[str, Any]:
         place = {"file": raw.file, "row": raw.row}
+        if tokens is not None:
+            outcome = nothing_learned(tokens, self._data.max_length) or outcome
         if isinstance(outcome, BadRow):
-            return {**place, "reason": str(outcome.reason), "detail": outcome.detail[:300]}
+            return {**place, "reason": str(outcome.reason), "detail": outcome.detail[:MAX_DETAIL_CHARS]}
         assert tokens is not None
-        if not tokens.supervised[1:].any():  # the first token has nothing before it to be predicted from
-            cut = tokens.full_length > self._data.max_length
-            why = f"all of the response lies beyond data.max_length={self._data.max_length}" if cut else "no response"
-            detail = f"{why} ({tokens.full_length} tokens)"
-            return {**place, "reason": str(Reason.NO_SUPERVISED_TOKEN), "detail": detail}
-        supervised = tokens.supervised.copy()
-        supervised[0] = False
+        supervised = tokens.learned
         return {
             **place, "key": outcome.key, "user_id": outcome.user_id, "source": outcome.source,
             "unused": outcome.unused, "way": outcome.pieces[0].way or None,
@@ -132,6 +134,15 @@ class ExampleMaker:
         }
 
 
-def _digest(conversation: Conversation) -> str:
+def nothing_learned(tokens: TokenizedExample, max_length: int) -> BadRow | None:
+    """Return the reason why tokens, cut at this length, are no example; None where they are one."""
+    if tokens.learned.any():
+        return None
+    cut = tokens.full_length > max_length
+    why = f"all of the response lies beyond data.max_length={max_length}" if cut else "no response"
+    return BadRow(Reason.NO_SUPERVISED_TOKEN, f"{why} ({tokens.full_length} tokens)")
+
+
+def digest(conversation: Conversation) -> str:
     """Return 32 hex digits that equal conversations share."""
     return hashlib.sha256(conversation_key(conversation).encode()).hexdigest()[:32]

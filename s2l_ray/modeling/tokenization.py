@@ -1,8 +1,9 @@
 """Conversations to token ids and the mask of supervised tokens (the assistant's, end-of-sequence included)."""
 
 import datetime
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from transformers import PreTrainedTokenizerBase
@@ -48,6 +49,17 @@ class TokenizedExample:
     supervised: np.ndarray
     full_length: int
 
+    @property
+    def learned(self) -> np.ndarray:
+        """Return which tokens are learned, (T,) bool: the first has nothing before it to be predicted from."""
+        learned = self.supervised.copy()
+        learned[:1] = False
+        return learned
+
+    def cut(self, max_length: int) -> "TokenizedExample":
+        """Return what is left of it within so many tokens."""
+        return TokenizedExample(self.input_ids[:max_length], self.supervised[:max_length], self.full_length)
+
 
 class Tokenization:
     """Turns conversations into tokens in one prompt style, cut on the right at `max_length` tokens.
@@ -85,16 +97,31 @@ class Tokenization:
         encoded = iter(self._encode(pieces))
         return [self._join([next(encoded) for _ in example]) for example in rendered]
 
-    def _encode(self, pieces: Sequence[Piece]) -> list[tuple[list[int], np.ndarray]]:
-        """Return ids and supervised mask of each piece, its end-of-sequence included."""
+    def spell(self, pieces: Sequence[Piece]) -> list[str]:
+        """Return the text of each token of one conversation, cut nowhere; one after the other they are all of it."""
+        texts = [str(self._tokenizer.bos_token) for _ in self._start]
+        for piece, _, offsets in self._offsets(pieces):
+            ends = np.maximum.accumulate([0, *(end for _, end in offsets)])
+            if len(offsets):
+                ends[-1] = len(piece.text)  # white space that no token holds is the last one's
+            texts += [piece.text[start:end] for start, end in pairwise(ends.tolist())]
+            texts += [str(self._tokenizer.eos_token)] if piece.ends_sequence else []
+        return texts
+
+    def _offsets(self, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, list[int], list[tuple[int, int]]]]:
+        """Yield each piece with its ids and the characters that each stands for, without its end-of-sequence."""
         if not pieces:
-            return []
+            return
         out = self._tokenizer(
             [piece.text for piece in pieces], add_special_tokens=False, return_offsets_mapping=True,
             return_attention_mask=False, split_special_tokens=not pieces[0].has_special_tokens,
         )
+        yield from zip(pieces, out["input_ids"], out["offset_mapping"], strict=True)
+
+    def _encode(self, pieces: Sequence[Piece]) -> list[tuple[list[int], np.ndarray]]:
+        """Return ids and supervised mask of each piece, its end-of-sequence included."""
         encoded = []
-        for piece, ids, offsets in zip(pieces, out["input_ids"], out["offset_mapping"], strict=True):
+        for piece, ids, offsets in self._offsets(pieces):
             supervised = _mask(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), piece.spans)
             end = [self._tokenizer.eos_token_id] if piece.ends_sequence else []
             encoded.append(([*ids, *end], np.append(supervised, np.full(len(end), piece.is_end_learned))))
@@ -103,7 +130,7 @@ class Tokenization:
     def _join(self, parts: Sequence[tuple[list[int], np.ndarray]]) -> TokenizedExample:
         ids = np.concatenate([np.asarray(p, dtype=np.int32) for p in (self._start, *(part[0] for part in parts))])
         supervised = np.concatenate([np.zeros(len(self._start), dtype=bool), *(part[1] for part in parts)])
-        return TokenizedExample(ids[: self._max_length], supervised[: self._max_length], len(ids))
+        return TokenizedExample(ids, supervised, len(ids)).cut(self._max_length)
 
 
 def _mask(offsets_T2: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarray:

@@ -11,19 +11,12 @@ from s2l_ray.storage.files import Storage
 from s2l_ray.storage.hub import commit_of
 
 
-def scan_data(storage: Storage, data: DataConfig) -> tuple[FileScan, ...]:
-    """Read the files of a data set once, those of one on the hub after they are fetched.
-
-    Raises
-    ------
-    InputError
-        A file is missing, empty or unreadable, or as `fetch_split`.
-    """
+def scan_pool(storage: Storage, data: DataConfig) -> tuple[FileScan, ...]:
+    """Scan the files of a pool, a data set of the hub being fetched first; InputError as `fetch_split`, `scan_all`."""
     if data.path is not None:
         return scan_all(data.path, data.split)
     assert data.hub_name is not None
-    path = fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision)
-    return scan_all(path, None)
+    return scan_all(fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision))
 
 
 def fetch_split(storage: Storage, name: str, config: str | None, split: str, revision: str | None) -> str:

@@ -26,7 +26,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.held_out import held_out_rows, response_of
-from s2l_ray.rows.hub import scan_data
+from s2l_ray.rows.hub import scan_pool
 from s2l_ray.rows.originals import values
 from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
@@ -97,7 +97,7 @@ def _check_gold(tasks: Sequence[Task]) -> None:
 
 def _gold_rule(task: Task) -> GoldRule:
     """Return how a task's gold answers are read, after a look at all its rows; InputError where a row has none."""
-    scans = scan_data(task.examples.storage, task.data)
+    scans = scan_pool(task.examples.storage, task.data)
     rows = list(held_out_rows(scans, find_shape(scans, task.data), task.data))
     rule = find_rule([(row, response) for _, row, response in rows], task.config.gold, task.config.answer_column)
     check_rows(rule, rows, task.config.name)

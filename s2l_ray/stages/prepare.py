@@ -21,7 +21,7 @@ from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
-from s2l_ray.rows.hub import scan_data
+from s2l_ray.rows.hub import scan_pool
 from s2l_ray.rows.scanning import ROWS_PER_UNIT
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
@@ -91,7 +91,7 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
     InputError
         A file is missing, empty or unreadable; no format fits; the tokenizer cannot serve the prompt style.
     """
-    scans = scan_data(storage, data)
+    scans = scan_pool(storage, data)
     if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
         raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
     unify_schemas(scans)  # refuses columns of types that do not fit, before any work

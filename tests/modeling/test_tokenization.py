@@ -312,3 +312,16 @@ def test_duplicates_are_told_by_roles_and_texts_without_the_blanks_around_them()
     others = [("u:Hi", "a:hey"), ("s:Hi", "a:Hey"), (("Hi", "Hey"), "a:Hey"), ("u:H i", "a:Hey"), ("u:Hi", "u:Hey")]
     assert key not in [conversation_key(conversation(*turns)) for turns in others]
     assert re.search("[\x1e\x1f]", key)
+
+
+@pytest.mark.parametrize("settings", [{}, {"trim_offsets": True}, {"adds_bos": True}], ids=str)
+@pytest.mark.parametrize("style", ["plain", "alpaca"])
+def test_what_each_token_spells_is_the_text_in_order(new_tokenizer, settings, style):
+    tokenizer = new_tokenizer(**settings)
+    tokenization = Tokenization(tokenizer, style, 4096)
+    pieces = tokenization.render(conversation("u:the  answer \n", "a:  42 is,\n\n naïve 漢字 ", "u:x", "a:🙂🙂  "))
+    texts, [example] = tokenization.spell(pieces), tokenization.tokenize([pieces])
+    assert len(texts) == example.full_length
+    assert "".join(texts) == text_of(tokenizer, example.input_ids)
+    learned = "".join(text for text, is_learned in zip(texts, example.supervised, strict=True) if is_learned)
+    assert learned == supervised_text(tokenizer, example)
