@@ -46,10 +46,12 @@ def metrics() -> str:
 
 
 def shapes() -> str:
-    """Return the table of row shapes: how each is recognised."""
-    rows = [("shape", "columns it needs", "columns it may have", "what a row is")]
+    """Return the table of row shapes: how each is recognised, and what becomes of its fields."""
+    rows = [("shape", "recognised by the columns", "columns it may have", "what a row is", "what each field becomes")]
     for shape in sorted(SHAPES, key=lambda shape: -shape.precedence):
-        rows.append((f"`{shape.name}`", _columns(shape.required), _columns(shape.optional), _summary(shape)))
+        needs = _columns(shape.required) + ("" if shape.is_found else f", only with `data.format={shape.name}`")
+        becomes = "; ".join(f"`{field}`: {shape.what_becomes_of(field)}" for field in shape.fields)
+        rows.append((f"`{shape.name}`", needs, _columns(shape.optional), _summary(shape), becomes))
     return _table(rows)
 
 

@@ -15,6 +15,7 @@ from s2l_ray.rows.turns import message_list
 SYSTEM = {"system": ("system", "system_prompt", "system_message")}
 TOOLS = {"tools": ("tools", "functions")}
 """Optional fields of several shapes: the columns that hold what stands before a conversation."""
+_BECOME = {"system": "the first turn, the system's", "tools": "the tools that the chat template is given"}
 _SEVERAL = "+"
 
 
@@ -26,6 +27,8 @@ class Shape(ABC):
     required: ClassVar[dict[str, tuple[str, ...]]]
     """Field -> the columns that it may have."""
     optional: ClassVar[dict[str, tuple[str, ...]]] = {}
+    becomes: ClassVar[dict[str, str]] = {}
+    """Field -> what becomes of it, in words."""
     precedence: ClassVar[int]
     """Of several that fit the highest is taken: files that carry all turns often repeat the first as a prompt."""
     is_found: ClassVar[bool] = True
@@ -49,6 +52,10 @@ class Shape(ABC):
     def fields(self) -> dict[str, tuple[str, ...]]:
         """Return every field with its columns."""
         return self.required | self.optional
+
+    def what_becomes_of(self, field: str) -> str:
+        """Return what a field becomes, in words; its own name where the shape does not say."""
+        return {**_BECOME, **self.becomes}.get(field, field)
 
     def missing(self, names: Iterable[str], renames: Mapping[str, str]) -> list[str]:
         """Return the required fields that no column gives."""
@@ -146,12 +153,12 @@ def to_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, st
     found = shape_of(row, shape, columns)
     fields = _fields(row, found, columns or {})
     if roles:
-        fields = {name: _renamed(value, roles) for name, value in fields.items()}
+        fields = {name: with_known_roles(value, roles) for name, value in fields.items()}
     return found.conversation(fields)
 
 
-def _renamed(value: Any, roles: Mapping[str, str]) -> Any:
-    """Return a list of messages with the roles that they are known by."""
+def with_known_roles(value: Any, roles: Mapping[str, str]) -> Any:
+    """Return a list of messages with the roles that they are known by; any other value as it is."""
     messages = message_list(value, "messages") if isinstance(value, dict) else value
     if not isinstance(messages, list):
         return value

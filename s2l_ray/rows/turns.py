@@ -20,11 +20,11 @@ _SAID: dict[Role, tuple[str, ...]] = {
 ROLES: dict[str, Role] = {name: role for role, names in _SAID.items() for name in names}
 """Names of roles in use, in lower case -> role."""
 _CALLING = ("function_call", "tool_call")
-_THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
-_CALLS = ("tool_calls", "function_call")
-_SWITCHES = {"weight": True, "loss": True, "train": True, "learn": True, "masked": False, "mask": False}
+THOUGHTS = ("reasoning_content", "thinking", "reasoning", "thought")
+CALLS = ("tool_calls", "function_call")
+SWITCHES = {"weight": True, "loss": True, "train": True, "learn": True, "masked": False, "mask": False}
 """Key -> whether true (or 1) means that the message is learned."""
-MESSAGE_KEYS = {"role", "from", "content", "value", "text", "name", "tool_call_id", *_THOUGHTS, *_CALLS, *_SWITCHES}
+MESSAGE_KEYS = {"role", "from", "content", "value", "text", "name", "tool_call_id", *THOUGHTS, *CALLS, *SWITCHES}
 """What is read of a message."""
 
 
@@ -105,10 +105,10 @@ def _turn(message: Any, where: str) -> Turn:
     content = _first(message, "content", "value", "text")
     if isinstance(content, list):
         content = "".join(_part(part, where) for part in content)
-    calls = next((message[key] for key in _CALLS if not is_missing(message.get(key))), None)
+    calls = next((message[key] for key in CALLS if not is_missing(message.get(key))), None)
     if str(name).lower() in _CALLING:
         content, calls = None, content
-    thinking = optional_text(_first(message, *_THOUGHTS), f"{where}: thinking") if role == "assistant" else ""
+    thinking = optional_text(_first(message, *THOUGHTS), f"{where}: thinking") if role == "assistant" else ""
     return Turn(
         role, "" if content is None and calls else text(content, f"{where}: content", may_be_empty=True),
         thinking=thinking, calls=_json_list(calls, f"{where}: tool calls", _call),
@@ -124,7 +124,7 @@ def _is_learned(message: dict[str, Any], where: str) -> bool:
     BadRow
         A weight is neither 0 nor 1.
     """
-    for key, learns in _SWITCHES.items():
+    for key, learns in SWITCHES.items():
         value = message.get(key)
         if is_missing(value):
             continue

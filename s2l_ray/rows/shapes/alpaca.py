@@ -16,6 +16,8 @@ class Alpaca(Shape):
     name = "alpaca"
     required = {"instruction": ("instruction",), "output": ("output", "response")}
     optional = {"input": ("input", "context"), "history": ("history",), **SYSTEM, **TOOLS}
+    becomes = {"instruction": "the last user turn", "output": "the last assistant turn",
+               "input": "the context of the last user turn", "history": "the turns before the instruction"}
     precedence = 2
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:

@@ -14,6 +14,7 @@ class Messages(Shape):
     name = "messages"
     required = {"messages": ("messages",)}
     optional = {**SYSTEM, **TOOLS}
+    becomes = {"messages": "a turn for each message, up to the last assistant's"}
     precedence = 4
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:

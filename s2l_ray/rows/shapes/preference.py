@@ -14,6 +14,8 @@ class Preference(Shape):
     name = "preference"
     required = {"chosen": ("chosen",)}
     optional = {"prompt": ("prompt", "question", "instruction"), **SYSTEM, **TOOLS}
+    becomes = {"prompt": "the user turn, or a turn for each message; nothing where `chosen` holds all messages",
+               "chosen": "the assistant turn, or a turn for each message, up to the last assistant's"}
     precedence = 0
     is_found = False
 

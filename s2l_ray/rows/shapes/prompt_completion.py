@@ -15,6 +15,8 @@ class PromptCompletion(Shape):
     name = "prompt_completion"
     required = {"prompt": ("prompt",), "completion": ("completion",)}
     optional = {**SYSTEM, **TOOLS}
+    becomes = {"prompt": "the user turn, or a turn for each message",
+               "completion": "the assistant turn, or a turn for each message, up to the last assistant's"}
     precedence = 1
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:

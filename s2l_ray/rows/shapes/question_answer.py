@@ -15,6 +15,8 @@ class QuestionAnswer(Shape):
     name = "question_answer"
     required = {"question": ("question", "query", "problem"), "answer": ("response", "answer", "solution", "answers")}
     optional = {"context": ("context", "passage"), **SYSTEM}
+    becomes = {"question": "the user turn", "answer": "the assistant turn; of several the first",
+               "context": "part of the user turn"}
     precedence = -1
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:

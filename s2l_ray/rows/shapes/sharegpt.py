@@ -14,6 +14,7 @@ class ShareGPT(Shape):
     name = "sharegpt"
     required = {"conversations": ("conversations", "conversation")}
     optional = {**SYSTEM, **TOOLS}
+    becomes = {"conversations": "a turn for each message, up to the last assistant's"}
     precedence = 3
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:

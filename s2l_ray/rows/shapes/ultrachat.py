@@ -14,6 +14,7 @@ class UltraChat(Shape):
     name = "ultrachat"
     required = {"data": ("data",)}
     optional = {**SYSTEM}
+    becomes = {"data": "turns of user and assistant in turn, up to the last assistant's"}
     precedence = 0
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
