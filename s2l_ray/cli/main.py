@@ -10,6 +10,7 @@ import typer
 
 from s2l_ray import __version__
 from s2l_ray.cli import export, views, work
+from s2l_ray.cli.inspect import inspect
 from s2l_ray.cli.select import select
 from s2l_ray.stages.table import STAGES
 
@@ -39,6 +40,7 @@ OWN: dict[str, Callable[..., None]] = {"trajectories": work.trajectories, "selec
 
 app.command()(work.run)
 app.command()(work.init)
+app.command()(inspect)
 for stage in STAGES:
     if stage.name in OWN:
         app.command(stage.name)(OWN[stage.name])

@@ -84,6 +84,11 @@ def print_json(content: Any) -> None:
     print(json.dumps(content, sort_keys=True), flush=True)
 
 
+def stdout_console() -> Console:
+    """Return a console for results, as wide as the terminal; a pipe gets a fixed width."""
+    return Console(width=None if sys.stdout.isatty() else 140, highlight=False)
+
+
 def print_tables(tables: list[Table]) -> None:
     console = Console(width=None if sys.stdout.isatty() else 140)
     for table in tables:

@@ -13,7 +13,7 @@ import typer
 
 from s2l_ray.cli.output import exit_codes, print_json, print_tables, quiet, stdout_kept_free
 from s2l_ray.errors import InputError
-from s2l_ray.progress.notes import note
+from s2l_ray.progress.notes import CONSOLE, note
 from s2l_ray.recipe.evaluation import PRESETS
 from s2l_ray.recipe.loading import shipped_recipes
 from s2l_ray.recipe.recipe import Recipe
@@ -145,11 +145,15 @@ def init(
 ) -> None:
     """Look at your rows and write a recipe for them, with a comment beside every choice."""
     with exit_codes(debug):
-        from s2l_ray.starter.recipe import recipe_text  # heavy: pyarrow and tokenizers
+        from s2l_ray.starter.recipe import recipe_text  # heavy: pyarrow and tokenizers, as the next
+        from s2l_ray.starter.show import findings_table
 
         if output.exists():
             raise InputError(f"{output} is there already: name another file with --output, or move it away")
-        output.write_text(recipe_text(rows, storage=storage), encoding="utf-8")
+        quiet()
+        text, found = recipe_text(rows, storage=storage)
+        output.write_text(text, encoding="utf-8")
+        CONSOLE.print(findings_table(found, rows))
         note(f"written: {output}. Run it with: s2l select {output}, or s2l run {output}")
         print_json({"recipe": str(output)})
 
@@ -180,18 +184,18 @@ def trajectories(
     """Run a recipe up to `trajectories`: every example's loss at every point."""
     with exit_codes(debug):
         if export is not None:
-            _check_export(export)
+            check_writable(export, "--export")
         run_until("trajectories", recipe, overrides, dry=dry, show=show, export=export)
 
 
-def _check_export(file: Path) -> None:
+def check_writable(file: Path, option: str) -> None:
     """Refuse a file that cannot be written before hours of work, not after them."""
     try:
         file.absolute().parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise InputError(f"--export {file} cannot be written: {error}") from error
+        raise InputError(f"{option} {file} cannot be written: {error}") from error
     if file.is_dir() or not os.access(file.absolute().parent, os.W_OK):
-        raise InputError(f"--export {file} must be a file in a folder that you can write to")
+        raise InputError(f"{option} {file} must be a file in a folder that you can write to")
 
 
 def quickstart(

@@ -11,8 +11,10 @@ CONSOLE = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def note(text: str) -> None:
-    """Say one thing, secrets of URIs starred.
+    """Say one thing, secrets of URIs starred."""
+    CONSOLE.print(harmless(redacted(text)), markup=False)
 
-    What would steer a terminal (names and values may come from anybody's file) is shown instead.
-    """
-    CONSOLE.print(_STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", redacted(text)), markup=False)
+
+def harmless(text: str) -> str:
+    """Return a text with what would steer a terminal shown instead: names and values may come from anybody's file."""
+    return _STEERING.sub(lambda found: f"\\x{ord(found[0]):02x}", text)

@@ -2,18 +2,25 @@
 
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.loading import parse_text
+from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.listing import format_by_ending
+from s2l_ray.starter.findings import findings
 from s2l_ray.starter.look import Look, look_at
+from s2l_ray.starter.survey import HELD, MAX_LENGTHS, Lengths, measure, survey
 from s2l_ray.starter.vocabulary import learn_tokenizer
 from s2l_ray.storage.files import resolve_local
+from s2l_ray.storage.secrets import redacted
 
 _FEW_ROWS = 5_000
+_STYLE = "chat"
+_COMMENT_CHARS = 600
 
 
 def is_data(source: str) -> bool:
@@ -30,29 +37,55 @@ def starter_recipe(source: str, overrides: Sequence[str]) -> Recipe:
     InputError
         The rows cannot be read, or an override is wrong.
     """
-    text = recipe_text(source, storage=_storage_of(overrides), overrides=overrides)
+    text = _yaml(_begin(source, _storage_of(overrides), overrides))
     return parse_text(text, name_of(source), overrides)
 
 
-def recipe_text(source: str, *, storage: str, overrides: Sequence[str] = ()) -> str:
-    """Return the YAML of the recipe for rows; the tokenizer lies below the storage then.
+def recipe_text(source: str, *, storage: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return the YAML of the recipe for rows, and what was found in them, which is its head.
 
-    Of the overrides, those of `data` say how the rows are read; they are not written down.
+    The tokenizer lies below the storage then.
 
     Raises
     ------
     InputError
         The rows cannot be read, or the storage is not a local folder.
     """
+    start = _begin(source, storage)
+    found = findings(survey(start.look, start.model, start.lengths), start.lengths.fitting)
+    return _yaml(start, found), found
+
+
+@dataclass(frozen=True)
+class _Start:
+    """What a recipe for rows depends on."""
+
+    source: str
+    storage: str
+    look: Look
+    tokenizer: Path
+    lengths: Lengths
+
+    @property
+    def model(self) -> ModelConfig:
+        """Return what the tokenizer is loaded from."""
+        return ModelConfig(path=str(self.tokenizer))
+
+
+def _begin(source: str, storage: str, overrides: Sequence[str] = ()) -> _Start:
+    """Look at the rows, learn their tokenizer and measure them; InputError as `starter_recipe`.
+
+    Of the overrides, those of `data` say how the rows are read; they are not written down.
+    """
     folder = None if "://" in storage and not storage.startswith("file://") else resolve_local(storage)
     if folder is None:
         raise InputError(f"storage={storage!r}: the tokenizer that is learned from your rows is written to a local "
                          "folder: give one, or write a recipe that names a model that all nodes can reach")
-    look = look_at(source, overrides)
+    look = look_at(source, [f"data.prompt_style={_STYLE}", *overrides])
     tokenizer = learn_tokenizer(look, folder.absolute() / "models")
     note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: a small model of our own making with a vocabulary "
          "learned from them, for 2 cores, no download (another: `s2l init`, then proxy.model)")
-    return _yaml(source, look, tokenizer, storage)
+    return _Start(source, storage, look, tokenizer, measure(look, ModelConfig(path=str(tokenizer))))
 
 
 def name_of(source: str) -> str:
@@ -66,29 +99,32 @@ def _storage_of(overrides: Sequence[str]) -> str:
     return given[-1] if given else "./out"
 
 
-def _yaml(source: str, look: Look, tokenizer: Path, storage: str) -> str:
-    """Return the recipe with a comment beside every choice."""
-    few = look.num_rows <= _FEW_ROWS
+def _yaml(start: _Start, found: Sequence[tuple[str, str]] = ()) -> str:
+    """Return the recipe with a comment beside every choice, headed by what was found."""
+    look, lengths, tokenizer, source = start.look, start.lengths, start.tokenizer, start.source
+    max_length, few = lengths.fitting, look.num_rows <= _FEW_ROWS
+    micro = 8 * MAX_LENGTHS[0] // max_length
+    head = "".join(f"# {_comment(f'{what}: {how}')}\n" for what, how in found)
     epochs, why = (3, "few rows: seen three times") if few else (1, "many rows: once tells them apart")
     model = ("{{model_type: gpt_neox, hidden_size: {0}, num_hidden_layers: {1}, num_attention_heads: 4, "
-             "intermediate_size: {2}, max_position_embeddings: 512, tie_word_embeddings: true}}")
+             "intermediate_size: {2}, max_position_embeddings: {3}, tie_word_embeddings: true}}")
     return f"""\
-# Written by `s2l init` for {source}: {look.num_rows:,} rows in the shape {look.shape}.
-# Every setting: docs/recipe.md. Run it with `s2l run THIS_FILE`, or stop at the subset with `s2l select THIS_FILE`.
-storage: {_text(storage)}  # artifacts and runs; another budget or number of clusters reuses what is there
+# Written by `s2l init` for {_comment(source)}: {look.num_rows:,} rows in the shape {look.shape}.
+{head}# Every setting: docs/recipe.md. Run it with `s2l run THIS_FILE`; `s2l select THIS_FILE` stops at the subset.
+storage: {_text(start.storage)}  # artifacts and runs; another budget or number of clusters reuses what is there
 data:
   path: {_text(source)}
-  prompt_style: chat  # the tokenizer's template: system texts, tools and several turns have their places in it
-  max_length: 512  # tokens of an example; what is longer is cut on the right
+  prompt_style: {_STYLE}  # the tokenizer's template: system texts, tools and several turns have their places in it
+  max_length: {max_length}  # {_why(lengths)}
 proxy:  # the small model whose losses tell the rows apart
   model:  # of our own making. Published weights know more: {{path: EleutherAI/pythia-70m-deduped}}
-    config: {model.format(64, 2, 256)}
+    config: {model.format(64, 2, 256, max_length)}
     tokenizer: {_text(str(tokenizer))}
   epochs: {epochs}  # {why}
   learning_rate: 1.0e-3
   warmup_fraction: 0.05
   global_batch_size: 32
-  micro_batch_size: 8
+  micro_batch_size: {micro}  # rows of max_length tokens that 2 cores hold at once
   num_checkpoints: 1
 trajectory:
   num_points: 6  # losses are taken at so many points of the proxy's training
@@ -99,18 +135,34 @@ selection:
   controls: [random]  # a random choice of the same size, to compare with
 target:  # only `s2l run` needs it. Give yours: --target microsoft/phi-2, or model: {{path: ...}}
   model:
-    config: {model.format(128, 4, 512)}
+    config: {model.format(128, 4, 512, max_length)}
     tokenizer: {_text(str(tokenizer))}
   max_steps: 60
   learning_rate: 1.0e-3
   global_batch_size: 32
-  micro_batch_size: 8
+  micro_batch_size: {micro}
   zero_stage: 2
 evaluation:
   tasks: []  # --eval held_out.jsonl, or - {{name: held_out, path: held_out.jsonl, metrics: [loss]}}
 resources:
   num_workers: 2
 """
+
+
+def _why(lengths: Lengths) -> str:
+    """Return why a recipe has its max_length, for a comment."""
+    longer = lengths.share_longer(lengths.fitting)
+    if longer > 1 - HELD:
+        return f"tokens of an example; {longer:.0%} of the rows are longer and cut: more than this is slow on 2 cores"
+    sizes = ", ".join(map(str, MAX_LENGTHS))
+    return (f"tokens of an example, the rest is cut on the right; of {sizes} the smallest that holds {HELD:.0%} of the "
+            f"rows whole (here {1 - longer:.1%}): short is fast on 2 cores")
+
+
+def _comment(text: str) -> str:
+    """Return a text that stays within a comment: what begins a line, for YAML too, is shown instead."""
+    shown = "".join(letter if letter.isprintable() else f"\\u{ord(letter):04x}" for letter in redacted(text))
+    return shown if len(shown) <= _COMMENT_CHARS else f"{shown[:_COMMENT_CHARS]}..."
 
 
 def _text(value: str) -> str:

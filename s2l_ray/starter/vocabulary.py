@@ -53,6 +53,6 @@ def learn_tokenizer(look: Look, folder: Path) -> Path:
 
 
 def _texts(look: Look) -> Iterator[str]:
-    for conversation in look.conversations(_SAMPLED_ROWS):
+    for _, conversation in look.conversations(_SAMPLED_ROWS):
         for turn in conversation.turns:
             yield from (text[:_MAX_CHARS] for text in (turn.content, turn.context, turn.thinking) if text)

@@ -79,7 +79,8 @@ def test_what_the_errors_advise_is_followed(tmp_path, monkeypatch):
 
 
 def test_init_writes_a_recipe_that_loads_and_never_over_another_file(rows_file, capsys):
-    assert recipe_text(rows_file("alpaca"), storage="./out").count("#") > 10
+    text, found = recipe_text(rows_file("alpaca"), storage="./out")
+    assert text.count("#") > 10 and all(f"# {what}: {how}\n" in text for what, how in found)
     with pytest.raises(SystemExit) as done:
         main(["init", "mine.jsonl"])
     assert done.value.code == 0
