@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from s2l_ray.rows.missing import is_missing
-from s2l_ray.rows.shape import shape_of
+from s2l_ray.rows.shape import TOOLS, shape_of
 from s2l_ray.rows.turns import MESSAGE_KEYS, message_list
 
 
@@ -18,10 +18,9 @@ def leftovers(row: Mapping[str, Any], shape: str, columns: Mapping[str, str], al
     """
     found = shape_of(row, shape, columns)
     held = found.columns(row, columns)
-    read = set(held.values())
-    known = read | set(also_read)
+    known = {*held.values(), *also_read}
     unread = [name for name, value in row.items() if name not in known and not is_missing(value)]
-    for name in sorted(read):
+    for name in sorted({name for field, name in held.items() if field not in TOOLS}):
         messages = message_list(row[name], name) if isinstance(row[name], (list, dict)) else None
         keys = {key for message in messages or () if isinstance(message, dict) for key, value in message.items()
                 if key not in MESSAGE_KEYS and not is_missing(value)}

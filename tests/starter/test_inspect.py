@@ -56,6 +56,7 @@ def test_what_each_column_became(seen):
 def test_messages_with_tools_and_a_weight_of_zero(seen):
     [row] = seen([MESSAGES])
     became = dict(row.columns)
+    assert [name for name in became if name.startswith("tools")] == ["tools"]
     assert became["tools"] == "the tools that the chat template is given"
     assert became["messages"].endswith("user, assistant, user, assistant, user")
     assert became["messages[].weight"] == "message 2: seen, not learned"
