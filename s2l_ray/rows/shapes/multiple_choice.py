@@ -19,6 +19,9 @@ class MultipleChoice(Shape):
     optional = {"rationale": ("rationale", "explanation", "solution", "response", "output"),
                 "context": ("context", "passage", "support"),
                 **SYSTEM}
+    becomes = {"question": "the user turn", "choices": "lettered lines of the user turn",
+               "answer": "the assistant turn: letter and text of the right choice", "context": "part of the user turn",
+               "rationale": "the assistant turn's text before the answer"}
     precedence = 0
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
