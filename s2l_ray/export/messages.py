@@ -1,8 +1,6 @@
 """Turns of a conversation as chat messages: what the layouts of several trainers share."""
 
-import json
-from typing import Any
-
+from s2l_ray.rows.chat_messages import content_of
 from s2l_ray.rows.conversation import Conversation, Turn
 
 NOT_LEARNED = "answers that are not to be learned"
@@ -12,32 +10,9 @@ SYSTEMS_JOINED = "several system texts are written as one"
 TOOL_NAMES = "the name of the tool that answers has no place and is left out"
 
 
-def content_of(turn: Turn) -> str:
-    """Return what a turn says, with the context of Alpaca's `input` as chat templates are given it."""
-    return f"{turn.content}\n\n{turn.context}" if turn.context else turn.content
-
-
 def with_thoughts(turn: Turn) -> str:
     """Return what a turn says behind its thoughts, as reasoning models write them."""
     return f"<think>\n{turn.thinking.strip()}\n</think>\n\n{turn.content}" if turn.thinking else content_of(turn)
-
-
-def calls_of(turn: Turn) -> list[dict[str, Any]]:
-    """Return the tools that a turn calls, each {type, function: {name, arguments}}."""
-    found: list[dict[str, Any]] = json.loads(turn.calls) if turn.calls else []
-    return found
-
-
-def message_of(turn: Turn) -> dict[str, Any]:
-    """Return a turn as transformers' chat templates take it."""
-    message: dict[str, Any] = {"role": turn.role, "content": content_of(turn)}
-    if turn.thinking:
-        message["reasoning_content"] = turn.thinking
-    if turn.calls:
-        message["tool_calls"] = calls_of(turn)
-    if turn.name:
-        message["name"] = turn.name
-    return message
 
 
 def has_unlearned(conversation: Conversation) -> bool:

@@ -15,6 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from transformers.utils.chat_template_utils import render_jinja_template
 
 from s2l_ray.errors import InputError
+from s2l_ray.rows.chat_messages import message_of
 from s2l_ray.rows.conversation import BadRow, Conversation, Turn
 from s2l_ray.rows.reasons import Reason
 
@@ -65,7 +66,7 @@ class ChatTemplate:
         BadRow
             The template refuses the conversation, or leaves a part of it out.
         """
-        messages = [_message(turn) for turn in conversation.turns]
+        messages = [message_of(turn) for turn in conversation.turns]
         tools = json.loads(conversation.tools) if conversation.tools else None
         try:
             text, spans, way = self._found(messages, tools)
@@ -167,19 +168,6 @@ def _with_date(template: str, date: datetime.date) -> str:
         raise InputError("the chat template asks for the date in a form that it makes up: its tokens would change from "
                          "day to day. Write the form into the template as a text, or use data.prompt_style=alpaca")
     return fixed
-
-
-def _message(turn: Turn) -> Message:
-    """Return a turn as chat templates take it."""
-    content = f"{turn.content}\n\n{turn.context}" if turn.context else turn.content
-    message: Message = {"role": turn.role, "content": content}
-    if turn.thinking:
-        message["reasoning_content"] = turn.thinking
-    if turn.calls:
-        message["tool_calls"] = json.loads(turn.calls)
-    if turn.name:
-        message["name"] = turn.name
-    return message
 
 
 def _answers(conversation: Conversation) -> list[Turn]:

@@ -11,6 +11,7 @@ from transformers import PreTrainedTokenizerBase
 
 from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample
 from s2l_ray.recipe.data import DataConfig
+from s2l_ray.rows.chat_messages import each_answer, only_last_learned
 from s2l_ray.rows.conversation import BadRow, Conversation, conversation_key
 from s2l_ray.rows.leftovers import leftovers
 from s2l_ray.rows.parsing import RawRow
@@ -62,12 +63,15 @@ class ExampleMaker:
 
     def __init__(self, data: DataConfig, row_format: str, tokenizer: PreTrainedTokenizerBase,
                  schema: pa.Schema | None) -> None:
-        self._data, self._format, self._schema = data, row_format, schema
+        self._given, self._given_format, self._schema = data, row_format, schema
+        is_each = data.turns == "each"  # then rows are read from the messages that `expand` makes of them
+        self._data = data.model_copy(update={"columns": {}, "roles": {}}) if is_each else data
+        self._format = "messages" if is_each else row_format
         self.tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date)
 
     def make(self, unit: Unit, keep: np.ndarray | None) -> pa.Table:
         """Return the unit's table; of typed rows with the original columns as a struct `typed`."""
-        raws = list(read_unit(unit, keep))
+        raws = [one for raw in read_unit(unit, keep) for one in self.expand(raw)]
         outcomes = [self.candidate(raw) for raw in raws]
         good = [outcome for outcome in outcomes if isinstance(outcome, Candidate)]
         tokens = iter(self.tokenization.tokenize([candidate.pieces for candidate in good]))
@@ -76,12 +80,16 @@ class ExampleMaker:
             for raw, outcome in zip(raws, outcomes, strict=True)
         ]
         table = pa.Table.from_pylist(rows, schema=PART)
-        if self._schema is None or typed_format(unit.format) is None:
+        if self._schema is None or typed_format(unit.format) is None or self._given.turns == "each":
             return table
         typed = read_unit_table(unit, self._schema)
         typed = typed if keep is None else typed.take(pa.array(keep))
         struct = pa.StructArray.from_arrays([c.combine_chunks() for c in typed.columns], fields=list(typed.schema))
         return table.append_column("typed", struct)
+
+    def expand(self, raw: RawRow) -> list[RawRow]:
+        """Return the rows that a row becomes examples of: itself, or with `data.turns=each` one for each answer."""
+        return each_answer(raw, self._given_format, self._given) if self._given.turns == "each" else [raw]
 
     def candidate(self, raw: RawRow) -> Candidate | BadRow:
         """Return a row ready to be tokenised, or why it cannot be."""
@@ -93,6 +101,7 @@ class ExampleMaker:
             return BadRow(Reason.TOO_LONG, f"{len(raw.raw):,} characters, {bound}")
         try:
             conversation = to_conversation(raw.value, self._format, self._data.columns, self._data.roles)
+            conversation = only_last_learned(conversation) if self._data.turns == "last" else conversation
             pieces = self.tokenization.render(conversation)
             user_id = self._column(raw.value, self._data.id_column)
             source = self._source(raw)

@@ -42,6 +42,8 @@ class DataConfig(Section):
     """Number of rows to read, drawn evenly over all rows with the seed; null reads all."""
     prompt_style: PromptStyle = "alpaca"
     """Text around a row: the Alpaca template, the tokenizer's chat template, or plain prompt then response."""
+    turns: Literal["all", "last", "each"] = "all"
+    """Answers of a dialogue that are learned: all, the last alone, or each in an example of its own (docs/data.md)."""
     template_date: IsoDate = TEMPLATE_DATE
     """Today's date for chat templates that write one: fixed, or the tokens would change from day to day."""
     max_length: Count = 512

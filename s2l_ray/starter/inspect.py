@@ -59,8 +59,10 @@ def inspect_rows(look: Look, model: ModelConfig, raws: Iterable[RawRow]) -> list
     maker = ExampleMaker(look.data, look.shape, load_tokenizer(model), None)
     order = {scan.name: number for number, scan in enumerate(look.scans)}
     firsts, seen = _first_places(look), []
-    for raw in sorted(raws, key=lambda raw: (order[raw.file], raw.row)):
-        made, here = maker.candidate(raw), (raw.file, raw.row)
+    placed = sorted(raws, key=lambda raw: (order[raw.file], raw.row))
+    pairs = [(raw, maker.candidate(one)) for raw in placed for one in maker.expand(raw)]
+    for raw, made in pairs:
+        here = (raw.file, raw.row)
         if isinstance(made, BadRow):
             seen.append(_bad(raw, made, look))
             continue

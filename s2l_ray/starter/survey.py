@@ -93,12 +93,12 @@ def survey(look: Look, model: ModelConfig, lengths: Lengths | None = None) -> Su
     fields, letters, sources = Counter[str](), Counter[str](), Counter[str]()
     rows = []
     for raw in look.sample(SURVEYED_ROWS):
-        made = maker.candidate(raw)
         fields.update(str(name) for name, value in (raw.value or {}).items() if not is_missing(value))
-        if isinstance(made, Candidate):
-            sources[made.source] += 1
-            letters.update(itertools.chain.from_iterable(_texts(made.conversation)))
-        rows.append(_narrow(raw, made))
+        for made in map(maker.candidate, maker.expand(raw)):
+            if isinstance(made, Candidate):
+                sources[made.source] += 1
+                letters.update(itertools.chain.from_iterable(_texts(made.conversation)))
+            rows.append(_narrow(raw, made))
     accounts = settle([pa.Table.from_pylist(rows, schema=pa.schema([PART.field(name) for name in NARROW]))], look.data)
     return Survey(
         look, len(rows), dict(fields.most_common()), dict(sources.most_common()), _scripts(letters),
@@ -119,7 +119,7 @@ def measure(look: Look, model: ModelConfig) -> Lengths:
 
 
 def _tokens(maker: ExampleMaker, rows: Iterable[RawRow]) -> list[TokenizedExample]:
-    made = [maker.candidate(row) for row in rows]
+    made = [maker.candidate(one) for row in rows for one in maker.expand(row)]
     return maker.tokenization.tokenize([one.pieces for one in made if isinstance(one, Candidate)])
 
 

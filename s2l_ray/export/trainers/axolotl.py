@@ -7,8 +7,8 @@ From axolotl-ai-cloud/axolotl, docs/dataset-formats/conversation.qmd and src/axo
 import json
 from typing import Any
 
-from s2l_ray.export.messages import message_of
 from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
+from s2l_ray.rows.chat_messages import message_of
 from s2l_ray.rows.conversation import Conversation, Turn
 
 

@@ -16,7 +16,6 @@ from s2l_ray.export.messages import (
     THOUGHTS_INLINE,
     TOOL_NAMES,
     alternates,
-    calls_of,
     has_several_systems,
     has_thoughts,
     has_tool_names,
@@ -26,6 +25,7 @@ from s2l_ray.export.messages import (
     with_thoughts,
 )
 from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
+from s2l_ray.rows.chat_messages import calls_of
 from s2l_ray.rows.conversation import Conversation, Turn
 
 _BETWEEN_ANSWERS = "\n</tool_response>\n<tool_response>\n"  # as its own converter joins the answers of several tools

@@ -13,7 +13,6 @@ from s2l_ray.export.messages import (
     THOUGHTS_INLINE,
     TOOL_NAMES,
     alternates,
-    calls_of,
     has_several_systems,
     has_thoughts,
     has_tool_names,
@@ -22,6 +21,7 @@ from s2l_ray.export.messages import (
     with_thoughts,
 )
 from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
+from s2l_ray.rows.chat_messages import calls_of
 from s2l_ray.rows.conversation import Conversation, Turn
 
 

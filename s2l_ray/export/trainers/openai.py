@@ -8,8 +8,9 @@ description (weight, tools), and openai/openai-python, src/openai/types/fine_tun
 import json
 from typing import Any
 
-from s2l_ray.export.messages import calls_of, content_of, has_thoughts
+from s2l_ray.export.messages import has_thoughts
 from s2l_ray.export.trainer import Trainer, Training
+from s2l_ray.rows.chat_messages import calls_of, content_of
 from s2l_ray.rows.conversation import Conversation, Turn
 
 _MODEL = "gpt-4.1-mini-2025-04-14"

@@ -6,8 +6,9 @@ as of 2026-07-24. The loss is on the assistant's turns (assistant_only_loss), on
 
 from typing import Any
 
-from s2l_ray.export.messages import NOT_LEARNED, has_unlearned, message_of
+from s2l_ray.export.messages import NOT_LEARNED, has_unlearned
 from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
+from s2l_ray.rows.chat_messages import message_of
 from s2l_ray.rows.conversation import Conversation
 
 

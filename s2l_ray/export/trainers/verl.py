@@ -13,8 +13,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from s2l_ray.export.messages import NOT_LEARNED, has_tools, has_unlearned, message_of
+from s2l_ray.export.messages import NOT_LEARNED, has_tools, has_unlearned
 from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
+from s2l_ray.rows.chat_messages import message_of
 from s2l_ray.rows.conversation import Conversation
 
 _SCHEDULES = {"cosine": "cosine", "linear": "cosine", "constant_with_warmup": "constant"}
