@@ -84,12 +84,16 @@ def _place(conversation: Conversation) -> str:
 
 
 def training_of(selection: Selection, num_rows: int = 0) -> Training:
-    """Return what is trained: the run's target, or the defaults where only a selection is known."""
+    """Return what is trained: the run's target, or the defaults where none is known that is pretrained.
+
+    Settings for fresh weights, such as their learning rate, would spoil a pretrained model.
+    """
     length = int(selection.pool["identity"].get("max_length", _MAX_LENGTH))
-    if selection.recipe is None:
+    if selection.recipe is None or selection.recipe.target.model.path is None:
         return Training(NO_MODEL, TargetConfig(model=ModelConfig(path=NO_MODEL), epochs=3), length, 0, num_rows)
     target = selection.recipe.target
-    return Training(target.model.path or NO_MODEL, target, length, selection.recipe.target_seed, num_rows)
+    assert target.model.path is not None
+    return Training(target.model.path, target, length, selection.recipe.target_seed, num_rows)
 
 
 @contextmanager

@@ -51,10 +51,11 @@ def test_what_has_no_place_is_exit_2_and_leaves_nothing(runs, rows, capsys, tmp_
 
 
 def test_a_model_that_is_not_known_is_said(runs, rows, capsys, tmp_path):
-    uri = runs.run([rows["messages"]] * 2, model={"config": {"model_type": "llama"}, "tokenizer": "some/tokenizer"})
+    uri = runs.run([rows["messages"]] * 2, learning_rate=1e-3, model={"config": {"model_type": "llama"}, "tokenizer": "some/tokenizer"})
     code, _, err = run(capsys, "export", uri, "--to", "axolotl", "--output", tmp_path / "a")
     assert code == 0 and "PUT-YOUR-MODEL-HERE" in err
-    assert yaml.safe_load((tmp_path / "a" / "train.yaml").read_text())["base_model"] == "PUT-YOUR-MODEL-HERE"
+    config = yaml.safe_load((tmp_path / "a" / "train.yaml").read_text())
+    assert (config["base_model"], config["learning_rate"], config["num_epochs"]) == ("PUT-YOUR-MODEL-HERE", 2e-5, 3), "not those of fresh weights"
 
 
 # --- the hub -----------------------------------------------------------------------------------------
