@@ -16,7 +16,7 @@ from s2l_ray.export.writing import export_selection
 from s2l_ray.quickstart import ASSETS
 from s2l_ray.recipe.registry import TRAINERS
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(3600)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(3600)]  # of neither test-unit nor CI
 CHATML = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.reasoning_content or '' }}{{ m.content }}<|im_end|>\n{% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 
 TRL = """
