@@ -46,9 +46,10 @@ def _as_arrow(given: Any, what: str) -> pa.Table | None:
         return given.with_format("arrow")[:]  # in the order that the data set was put into
     if library == "pandas" and hasattr(given, "columns"):
         return pa.Table.from_pandas(given, preserve_index=False)
-    streams = hasattr(given, "__arrow_c_stream__") or hasattr(given, "__arrow_c_array__")
+    if not hasattr(given, "__arrow_c_stream__") and not hasattr(given, "__arrow_c_array__"):
+        return None
     has_columns = any(hasattr(given, name) for name in ("column_names", "columns", "schema"))
-    return pa.table(given) if streams and has_columns else None
+    return pa.table(given) if has_columns else None
 
 
 def given_rows(given: Any, name: str) -> pa.FixedSizeListArray:
