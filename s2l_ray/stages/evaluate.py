@@ -11,7 +11,6 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.execution.work_units import run_units
-from s2l_ray.metrics.gold import GoldRule, check_rows, find_rule
 from s2l_ray.metrics.metric import Answer, Score
 from s2l_ray.modeling.batching import ExampleTable, plan_batches
 from s2l_ray.modeling.generation import greedy_answers
@@ -28,6 +27,7 @@ from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.held_out import held_out_rows, response_of
 from s2l_ray.rows.hub import scan_pool
 from s2l_ray.rows.originals import values
+from s2l_ray.stages.gold import GoldRule, check_rows, find_rule
 from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
 from s2l_ray.storage.artifacts import Artifact

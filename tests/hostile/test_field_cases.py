@@ -15,12 +15,12 @@ from transformers import PreTrainedTokenizerFast
 from s2l_ray.errors import InputError
 from s2l_ray.metrics.answers import extract_answer
 from s2l_ray.metrics.equality import answers_equal
-from s2l_ray.metrics.gold import check_rows, find_rule
 from s2l_ray.metrics.responses import judge_response
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.held_out import held_out_rows
 from s2l_ray.rows.scanning import scan_all
+from s2l_ray.stages.gold import check_rows, find_rule
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "research" / "field-cases"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"no field cases at {CASES}")

@@ -1,13 +1,13 @@
-"""Gold answers, as published sets and people's own files hold them: .venv/bin/pytest tests/metrics/test_gold.py"""
+"""Gold answers, as published sets and people's own files hold them: .venv/bin/pytest tests/stages/test_gold.py"""
 
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.metrics.gold import Gold, check_rows, find_rule
 from s2l_ray.metrics.metric import Answer
 from s2l_ray.metrics.responses import judge_response, kind_of
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.rows.shape import detect_shapes, to_conversation
+from s2l_ray.stages.gold import Gold, check_rows, find_rule
 
 CHOICES = ("ant", "whale", "cat")
 CASES = [  # rows, preset, column, gold of the first
