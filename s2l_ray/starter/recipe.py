@@ -1,5 +1,6 @@
 """The recipe for a file: written with a comment beside every choice, and run as it is."""
 
+import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from s2l_ray.starter.vocabulary import learn_tokenizer
 from s2l_ray.storage.files import resolve_local
 from s2l_ray.storage.secrets import redacted
 
+_MAX_RECIPE_BYTES = 1_000_000
 _FEW_ROWS = 5_000
 _STYLE = "chat"
 _COMMENT_CHARS = 600
@@ -26,7 +28,19 @@ _COMMENT_CHARS = 600
 def is_data(source: str) -> bool:
     """Tell whether what a command is given is rows, not a recipe: a data file, a folder, or a glob of them."""
     bare = source.partition("?")[0] if "://" in source else source
-    return bool(format_by_ending(bare)) or Path(source).expanduser().is_dir() or "*" in source
+    named = format_by_ending(bare) is not None and not _is_json_recipe(Path(source).expanduser())
+    return named or Path(source).expanduser().is_dir() or "*" in source
+
+
+def _is_json_recipe(path: Path) -> bool:
+    """Tell whether a file is a recipe in JSON, which YAML holds: one object, of a recipe's keys."""
+    if path.suffix.lower() != ".json" or not path.is_file() or path.stat().st_size > _MAX_RECIPE_BYTES:
+        return False
+    try:
+        content = json.loads(path.read_bytes())
+    except ValueError:  # rows, one object a line
+        return False
+    return isinstance(content, dict) and bool(content) and content.keys() <= Recipe.model_fields.keys()
 
 
 def starter_recipe(source: str, overrides: Sequence[str]) -> Recipe:

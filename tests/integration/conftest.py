@@ -219,7 +219,7 @@ def _head(settings, *, port=None, num_cpus=2, options=()):
 
 def _wait_for_jobs(address, environment):
     """The job agent answers some seconds after the head does."""
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 480
     while time.monotonic() < deadline:
         probe = subprocess.run([BIN / "ray", "job", "submit", "--address", address, "--", "true"],
                                capture_output=True, env=environment, check=False)

@@ -61,6 +61,10 @@ def test_the_tokenizer_is_of_the_rows_and_learned_once(rows_file, tmp_path):
 def test_what_is_rows_and_what_a_recipe(rows_file, tmp_path):
     assert is_data(rows_file("alpaca")) and is_data(str(tmp_path)) and is_data("s3://b/rows.parquet") and is_data("a/*.csv.gz")
     assert not is_data("quickstart") and not is_data("mine.yaml")
+    for text, rows in [('{"data": {"path": "a.jsonl"}, "selection": {"budget": 3}}', False), ('[{"data": "x"}]', True),
+                       ('{"prompt": "a", "completion": "b"}\n{"prompt": "c", "completion": "d"}\n', True)]:
+        (tmp_path / "mine.json").write_text(text)
+        assert is_data("mine.json") is rows, text
     assert [name_of(path) for path in ("a/mine.jsonl.gz", "my räws (1).csv", "s3://b/set/", "*.jsonl")] == [
         "mine", "my-r-ws-1", "set", "mine"]
 
