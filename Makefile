@@ -27,7 +27,7 @@ quickstart: install  ## see the whole line at work: some minutes on 2 cores, not
 test: test-unit test-integration  ## run all tests, real Ray included: about half an hour on 2 cores
 
 test-unit: install  ## the tests that start no Ray: two minutes
-	$(RUN)/python -m pytest -q -n auto -m 'not integration and not slow'
+	$(RUN)/python -m pytest -q -n auto -m 'not integration and not slow and not long'
 
 test-integration: install  ## the tests on real Ray, one after another: they share a cluster, and start others
 	$(RUN)/python -m pytest -v --maxfail=3 -m '(integration or slow) and not long'

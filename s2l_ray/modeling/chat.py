@@ -41,21 +41,26 @@ class Rendered:
 class ChatTemplate:
     """One tokenizer's chat template, with its date fixed: else a run of tomorrow would have other tokens."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerBase, date: datetime.date) -> None:
-        """Take the template.
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, date: datetime.date, name: str | None = None) -> None:
+        """Take the template, of several the one of this name.
 
         Raises
         ------
         InputError
-            There are several and none is the default, or it asks for the date in a way that cannot be fixed.
+            There is none of this name, or there are several and none is the default; or it asks for the date in a way
+            that cannot be fixed.
         """
         self._tokenizer = tokenizer
-        try:
-            template = tokenizer.get_chat_template()
-            with_tools = tokenizer.get_chat_template(tools=[])
-        except ValueError as error:
-            raise InputError(f"{tokenizer.name_or_path}: {error} Save the tokenizer with one of them as its "
-                             "chat_template, or use data.prompt_style=alpaca.") from error
+        given = tokenizer.chat_template
+        names = sorted(given) if isinstance(given, dict) else []
+        if name is None and len(names) > 1 and "default" not in names:
+            raise InputError(f"{tokenizer.name_or_path} has several chat templates and none is the default: set "
+                             f"data.template_name to one of {', '.join(names)}")
+        if name is not None and name not in names:
+            known = f"chat templates are {', '.join(names)}" if names else "one chat template has no name"
+            raise InputError(f"data.template_name={name!r}: the tokenizer's {known}")
+        template = tokenizer.get_chat_template(name)
+        with_tools = tokenizer.get_chat_template(name, tools=[])
         self._template, self._with_tools = (_with_date(each, date) for each in (template, with_tools))
 
     def render(self, conversation: Conversation) -> Rendered:

@@ -67,7 +67,8 @@ class ExampleMaker:
         is_each = data.turns == "each"  # then rows are read from the messages that `expand` makes of them
         self._data = data.model_copy(update={"columns": {}, "roles": {}}) if is_each else data
         self._format = "messages" if is_each else row_format
-        self.tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date)
+        self.tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date,
+                                         data.template_name)
 
     def make(self, unit: Unit, keep: np.ndarray | None) -> pa.Table:
         """Return the unit's table; of typed rows with the original columns as a struct `typed`."""

@@ -21,6 +21,11 @@ def keep_freed_memory() -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, _KEEP_BYTES)
 
 
+def has_gpu() -> bool:
+    """Tell whether this machine has a GPU that torch can use."""
+    return torch.cuda.is_available()
+
+
 def start_scoring() -> torch.device:
     """Make this process a scoring worker and return its device.
 

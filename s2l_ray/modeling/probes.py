@@ -39,7 +39,7 @@ def masked_prompt(
     Each keeps as many supervised tokens as the example has after truncation, so that both losses are about the
     same tokens.
     """
-    tokenization = Tokenization(tokenizer, data.prompt_style, _UNBOUNDED)
+    tokenization = Tokenization(tokenizer, data.prompt_style, _UNBOUNDED, data.template_date, data.template_name)
     masked = [Conversation(tuple(map(_masked, conversation.turns))) for conversation in conversations]
     made = tokenization.tokenize([tokenization.render(conversation) for conversation in masked])
     return _table([_first_supervised(one, int(n)) for one, n in zip(made, num_supervised_N, strict=True)])

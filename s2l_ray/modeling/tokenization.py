@@ -64,13 +64,15 @@ class TokenizedExample:
 class Tokenization:
     """Turns conversations into tokens in one prompt style, cut on the right at `max_length` tokens.
 
-    `date`, in ISO form, is the one that a chat template is told is today.
+    `date`, in ISO form, is the one that a chat template is told is today; `template_name` says which one it is, of a
+    tokenizer that has several.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, style: PromptStyle, max_length: int,
-                 date: str = TEMPLATE_DATE) -> None:
+                 date: str = TEMPLATE_DATE, template_name: str | None = None) -> None:
         self._tokenizer, self._style, self._max_length = tokenizer, style, max_length
-        self._chat = ChatTemplate(tokenizer, datetime.date.fromisoformat(date)) if style == "chat" else None
+        today = datetime.date.fromisoformat(date)
+        self._chat = ChatTemplate(tokenizer, today, template_name) if style == "chat" else None
         # Beginning-of-sequence, only where the tokenizer adds it itself; a chat template writes its own.
         empty = tokenizer("")["input_ids"] if style != "chat" else []
         self._start = [i for i in empty[:1] if i == tokenizer.bos_token_id]

@@ -26,6 +26,8 @@ class DataConfig(Section):
     """Configuration of `hub_name`, for example main of openai/gsm8k; null takes its default."""
     hub_revision: Annotated[str | None, WHERE] = None
     """Commit, tag or branch of `hub_name`; null takes the newest."""
+    hub_rows: Annotated[Count | None, WHERE] = None
+    """First rows of `hub_name` to stream, instead of downloading all of it; null downloads it."""
     split: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None
     """Split to take: of `hub_name`, where null takes train, or of a folder whose files are named after several."""
     format: ShapeName = "auto"
@@ -42,6 +44,8 @@ class DataConfig(Section):
     """Number of rows to read, drawn evenly over all rows with the seed; null reads all."""
     prompt_style: PromptStyle = "alpaca"
     """Text around a row: the Alpaca template, the tokenizer's chat template, or plain prompt then response."""
+    template_name: str | None = None
+    """Which chat template, where the tokenizer has several and none is the default."""
     turns: Literal["all", "last", "each"] = "all"
     """Answers of a dialogue that are learned: all, the last alone, or each in an example of its own (docs/data.md)."""
     template_date: IsoDate = TEMPLATE_DATE

@@ -78,6 +78,7 @@ class TaskConfig(Section):
             path=self.path, hub_name=self.hub_name, hub_config=self.hub_config, hub_revision=self.hub_revision,
             split=self.split or ("test" if self.hub_name else None), format=self.format, columns=self.columns,
             limit=self.limit, drop_duplicates=False, roles=pool.roles, template_date=pool.template_date,
+            template_name=pool.template_name,
             prompt_style=pool.prompt_style, max_length=pool.max_length, max_row_chars=pool.max_row_chars,
             max_bad_fraction=pool.max_bad_fraction,
         )

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from typing import Any
 
 from s2l_ray.recipe.data import DataConfig
@@ -39,6 +40,21 @@ def only_last_learned(conversation: Conversation) -> Conversation:
     *before, last = conversation.turns
     seen = [dataclasses.replace(turn, is_learned=False) if turn.role == "assistant" else turn for turn in before]
     return dataclasses.replace(conversation, turns=(*seen, last))
+
+
+def stored_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, str], roles: Mapping[str, str],
+                        turns: str) -> Conversation:
+    """Return the conversation of a row as prepare keeps it, with `data.turns` saying which answers are learned.
+
+    Raises
+    ------
+    BadRow
+        As `to_conversation`.
+    """
+    if turns == "each":  # kept as messages, see `each_answer`
+        return to_conversation(row, "messages")
+    found = to_conversation(row, shape, columns, roles)
+    return only_last_learned(found) if turns == "last" else found
 
 
 def each_answer(raw: RawRow, shape: str, data: DataConfig) -> list[RawRow]:

@@ -16,11 +16,14 @@ def scan_pool(storage: Storage, data: DataConfig) -> tuple[FileScan, ...]:
     if data.path is not None:
         return scan_all(data.path, data.split)
     assert data.hub_name is not None
-    return scan_all(fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision))
+    return scan_all(fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision,
+                                data.hub_rows))
 
 
-def fetch_split(storage: Storage, name: str, config: str | None, split: str, revision: str | None) -> str:
-    """Return the path of the folder that holds the split's rows; downloads it if it is not there yet.
+def fetch_split(
+    storage: Storage, name: str, config: str | None, split: str, revision: str | None, num_rows: int | None = None
+) -> str:
+    """Return the file that holds the split's rows, or its first ones; fetches it if it is not there yet.
 
     Raises
     ------
@@ -29,22 +32,32 @@ def fetch_split(storage: Storage, name: str, config: str | None, split: str, rev
     """
     commit = commit_of("dataset", name, revision)
     folder = "-".join(filter(None, (name.replace("/", "--"), config, commit)))
-    file = f"downloads/{folder}/{split}.parquet"
+    file = f"downloads/{folder}/{split}{'' if num_rows is None else f'-first-{num_rows}'}.parquet"
     if not storage.exists(file):
-        _download(storage, file, name, config, split, commit)
+        download_split(storage, file, name, config=config, split=split, commit=commit, num_rows=num_rows)
     return storage.uri_of(file)
 
 
-def _download(storage: Storage, file: str, name: str, config: str | None, split: str, commit: str) -> None:
-    from datasets import load_dataset  # heavy
+def download_split(
+    storage: Storage, file: str, name: str, *, config: str | None, split: str, commit: str, num_rows: int | None
+) -> None:
+    """Write the split's rows to a file of the storage; with a number, only its first rows are fetched, in a stream.
+
+    Raises
+    ------
+    InputError
+        The split cannot be loaded.
+    """
+    from datasets import load_dataset  # heavy, as the next
     from datasets.exceptions import DatasetNotFoundError
 
-    try:
-        rows = load_dataset(name, config, split=split, revision=commit)
-    except (DatasetNotFoundError, ValueError, OSError) as error:
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-        raise InputError(f"split {split!r} of data set {name!r} at {commit} cannot be loaded: {reason}") from error
     with tempfile.TemporaryDirectory(prefix="s2l-hub-") as scratch:
         path = Path(scratch) / "rows.parquet"
-        rows.to_parquet(str(path))
+        try:
+            rows = load_dataset(name, config, split=split, revision=commit, streaming=num_rows is not None)
+            first = rows if num_rows is None else rows.take(num_rows)
+            first.to_parquet(str(path))
+        except (DatasetNotFoundError, ValueError, OSError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            raise InputError(f"split {split!r} of data set {name!r} at {commit} cannot be loaded: {reason}") from error
         storage.upload_file(path, file)

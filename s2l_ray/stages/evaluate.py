@@ -35,8 +35,6 @@ from s2l_ray.storage.artifacts import Artifact
 _BATCH_TOKENS = 8192
 _UNIT_ROWS = 256
 _TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer", "disagreement")
-_JUDGES = 2
-"""Raised where gold answers or their comparison change: an evaluation by other rules is another one."""
 
 
 @dataclass(frozen=True)
@@ -70,8 +68,6 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
              for task in recipe.evaluation.tasks]
     # The seed decides a fresh model's weights and the bootstrap's draws.
     identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed}
-    if any(task.needs_gold for task in tasks):
-        identity["judges"] = _JUDGES
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint

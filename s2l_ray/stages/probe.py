@@ -19,8 +19,8 @@ from s2l_ray.modeling.probes import judged, masked_prompt, without_prompt
 from s2l_ray.modeling.tokenization import needs_chat_template
 from s2l_ray.recipe.model import ModelConfig, Precision
 from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.rows.chat_messages import stored_conversation
 from s2l_ray.rows.originals import values
-from s2l_ray.rows.shape import to_conversation
 from s2l_ray.stages.planning import Output, Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.storage.artifacts import Artifact
@@ -162,7 +162,8 @@ class _ShardProber:
             return without_prompt(examples, self._tokenizer)
         originals = probe.examples.read_table(f"originals/{shard}")
         assert originals["example_id"].equals(examples["example_id"]), shard
-        conversations = [to_conversation(row, self._shape, recipe.data.columns, recipe.data.roles)
+        data = recipe.data
+        conversations = [stored_conversation(row, self._shape, data.columns, data.roles, data.turns)
                          for row in values(originals)]
         if probe.name == Need.JUDGE:
             return judged(conversations, recipe.probe, recipe.data.max_length, self._tokenizer)

@@ -3,7 +3,7 @@
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from s2l_ray.errors import InputError
@@ -14,6 +14,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.listing import format_by_ending
 from s2l_ray.starter.findings import findings
 from s2l_ray.starter.look import Look, look_at
+from s2l_ray.starter.proxy import Proxy, choose_proxy
 from s2l_ray.starter.survey import HELD, MAX_LENGTHS, Lengths, measure, survey
 from s2l_ray.starter.vocabulary import learn_tokenizer
 from s2l_ray.storage.files import resolve_local
@@ -21,8 +22,11 @@ from s2l_ray.storage.secrets import redacted
 
 _MAX_RECIPE_BYTES = 1_000_000
 _FEW_ROWS = 5_000
-_STYLE = "chat"
 _COMMENT_CHARS = 600
+_STYLES = {
+    "chat": "the tokenizer's template: system texts, tools and several turns have their places in it",
+    "alpaca": "the paper's: the proxy has no chat template",
+}
 
 
 def is_data(source: str) -> bool:
@@ -78,12 +82,13 @@ class _Start:
     storage: str
     look: Look
     tokenizer: Path
+    proxy: Proxy
     lengths: Lengths
 
     @property
     def model(self) -> ModelConfig:
-        """Return what the tokenizer is loaded from."""
-        return ModelConfig(path=str(self.tokenizer))
+        """Return what the proxy's tokenizer is loaded from."""
+        return ModelConfig(path=self.proxy.hub_name or str(self.tokenizer))
 
 
 def _begin(source: str, storage: str, overrides: Sequence[str] = ()) -> _Start:
@@ -95,11 +100,14 @@ def _begin(source: str, storage: str, overrides: Sequence[str] = ()) -> _Start:
     if folder is None:
         raise InputError(f"storage={storage!r}: the tokenizer that is learned from your rows is written to a local "
                          "folder: give one, or write a recipe that names a model that all nodes can reach")
-    look = look_at(source, [f"data.prompt_style={_STYLE}", *overrides])
+    look = look_at(source, overrides)
+    proxy = choose_proxy(look)
+    if not any(setting.startswith("data.prompt_style=") for setting in overrides):
+        look = replace(look, data=look.data.model_copy(update={"prompt_style": proxy.prompt_style}))
     tokenizer = learn_tokenizer(look, folder.absolute() / "models")
-    note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: a small model of our own making with a vocabulary "
-         "learned from them, for 2 cores, no download (another: `s2l init`, then proxy.model)")
-    return _Start(source, storage, look, tokenizer, measure(look, ModelConfig(path=str(tokenizer))))
+    note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: {proxy.why} (another: `s2l init`, then proxy.model)")
+    lengths = measure(look, ModelConfig(path=proxy.hub_name or str(tokenizer)))
+    return _Start(source, storage, look, tokenizer, proxy, lengths)
 
 
 def name_of(source: str) -> str:
@@ -116,31 +124,18 @@ def _storage_of(overrides: Sequence[str]) -> str:
 def _yaml(start: _Start, found: Sequence[tuple[str, str]] = ()) -> str:
     """Return the recipe with a comment beside every choice, headed by what was found."""
     look, lengths, tokenizer, source = start.look, start.lengths, start.tokenizer, start.source
-    max_length, few = lengths.fitting, look.num_rows <= _FEW_ROWS
+    max_length = lengths.fitting
     micro = 8 * MAX_LENGTHS[0] // max_length
     head = "".join(f"# {_comment(f'{what}: {how}')}\n" for what, how in found)
-    epochs, why = (3, "few rows: seen three times") if few else (1, "many rows: once tells them apart")
-    model = ("{{model_type: gpt_neox, hidden_size: {0}, num_hidden_layers: {1}, num_attention_heads: 4, "
-             "intermediate_size: {2}, max_position_embeddings: {3}, tie_word_embeddings: true}}")
     return f"""\
 # Written by `s2l init` for {_comment(source)}: {look.num_rows:,} rows in the shape {look.shape}.
 {head}# Every setting: docs/recipe.md. Run it with `s2l run THIS_FILE`; `s2l select THIS_FILE` stops at the subset.
 storage: {_text(start.storage)}  # artifacts and runs; another budget or number of clusters reuses what is there
 data:
   path: {_text(source)}
-  prompt_style: {_STYLE}  # the tokenizer's template: system texts, tools and several turns have their places in it
+  prompt_style: {start.proxy.prompt_style}  # {_STYLES[start.proxy.prompt_style]}
   max_length: {max_length}  # {_why(lengths)}
-proxy:  # the small model whose losses tell the rows apart
-  model:  # of our own making. Published weights know more: {{path: EleutherAI/pythia-70m-deduped}}
-    config: {model.format(64, 2, 256, max_length)}
-    tokenizer: {_text(str(tokenizer))}
-  epochs: {epochs}  # {why}
-  learning_rate: 1.0e-3
-  warmup_fraction: 0.05
-  global_batch_size: 32
-  micro_batch_size: {micro}  # rows of max_length tokens that 2 cores hold at once
-  num_checkpoints: 1
-trajectory:
+{_proxy_part(start, micro)}trajectory:
   num_points: 6  # losses are taken at so many points of the proxy's training
 selection:
   selector: s2l  # `s2l selectors` lists all
@@ -149,7 +144,7 @@ selection:
   controls: [random]  # a random choice of the same size, to compare with
 target:  # only `s2l run` needs it. Give yours: --target microsoft/phi-2, or model: {{path: ...}}
   model:
-    config: {model.format(128, 4, 512, max_length)}
+    config: {_gpt_neox(128, 4, 512, max_length)}
     tokenizer: {_text(str(tokenizer))}
   max_steps: 60
   learning_rate: 1.0e-3
@@ -161,6 +156,39 @@ evaluation:
 resources:
   num_workers: 2
 """
+
+
+def _proxy_part(start: _Start, micro: int) -> str:
+    """Return the recipe's proxy: published weights as in the paper, or fresh ones sized for CPUs."""
+    few = start.look.num_rows <= _FEW_ROWS
+    head = "proxy:  # the small model whose losses tell the rows apart\n"
+    if start.proxy.hub_name:
+        return f"""{head}\
+  model: {{path: {start.proxy.hub_name}}}  # {start.proxy.why}
+  epochs: {3 if few else 1}
+  learning_rate: 2.0e-5  # the paper's, as are the schedule and the batch
+  warmup_fraction: 0.03
+  global_batch_size: 128
+  micro_batch_size: 32
+  num_checkpoints: 1
+"""
+    epochs, why = (2, "few rows: seen twice") if few else (1, "many rows: once tells them apart")
+    return f"""{head}\
+  model:  # of our own making. Published weights know more: {{path: EleutherAI/pythia-70m-deduped}}
+    config: {_gpt_neox(64, 2, 256, start.lengths.fitting)}
+    tokenizer: {_text(str(start.tokenizer))}
+  epochs: {epochs}  # {why}
+  learning_rate: 1.0e-3
+  warmup_fraction: 0.05
+  global_batch_size: 32
+  micro_batch_size: {micro}  # rows of max_length tokens that 2 cores hold at once
+  num_checkpoints: 1
+"""
+
+
+def _gpt_neox(width: int, layers: int, inner: int, positions: int) -> str:
+    return (f"{{model_type: gpt_neox, hidden_size: {width}, num_hidden_layers: {layers}, num_attention_heads: 4, "
+            f"intermediate_size: {inner}, max_position_embeddings: {positions}, tie_word_embeddings: true}}")
 
 
 def _why(lengths: Lengths) -> str:

@@ -26,6 +26,18 @@ def commit_of(kind: Literal["model", "dataset"], name: str, revision: str | None
         raise InputError(f"{kind} {name!r} is neither a folder here nor reachable on the hub ({reason})") from error
 
 
+def has_model(name: str, seconds: float) -> bool:
+    """Tell whether the hub answers within so many seconds, and has a model."""
+    from huggingface_hub import HfApi  # heavy, as the next
+    from huggingface_hub.utils import httpx
+
+    try:
+        HfApi().model_info(name, timeout=seconds)
+    except (httpx.HTTPError, OSError):
+        return False
+    return True
+
+
 def push_dataset(folder: Path, name: str, *, private: bool) -> str:
     """Send a folder's files to a data set of the hub, made where it is not there, in one commit; return its address.
 

@@ -119,8 +119,15 @@ def test_the_date_is_the_recipes(new_tokenizer):
 
 def test_several_templates_without_a_default_are_refused_with_their_names(new_tokenizer):
     tokenizer = new_tokenizer(chat_template={"rag": CHATML, "tool_use": CHATML})
-    with pytest.raises(InputError, match=r"(?s)rag.*tool_use.*data\.prompt_style=alpaca"):
+    with pytest.raises(InputError, match=r"set data\.template_name to one of rag, tool_use"):
         ChatTemplate(tokenizer, DATE)
+    with pytest.raises(InputError, match=r"template_name='other': the tokenizer's chat templates are rag, tool_use"):
+        ChatTemplate(tokenizer, DATE, "other")
+    with pytest.raises(InputError, match=r"template_name='rag': the tokenizer's one chat template has no name"):
+        ChatTemplate(new_tokenizer(chat_template=CHATML), DATE, "rag")
+    asked = Conversation((Turn("user", "Hi"), Turn("assistant", "Hey")))
+    alone = ChatTemplate(new_tokenizer(chat_template=CHATML), DATE)
+    assert ChatTemplate(tokenizer, DATE, "rag").render(asked) == alone.render(asked)
 
 
 @pytest.mark.parametrize(("turns", "part"), [

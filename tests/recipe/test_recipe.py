@@ -25,7 +25,7 @@ SECTIONS = (Recipe, DataConfig, ModelConfig, ProxyConfig, TargetConfig, Trajecto
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
     Recipe: {"name", "storage"},
-    DataConfig: {"path", "hub_name", "hub_config", "hub_revision", "split"},  # prepare hashes the files themselves
+    DataConfig: {"path", "hub_name", "hub_config", "hub_revision", "hub_rows", "split"},  # prepare hashes the files themselves
     ModelConfig: {"path", "revision", "tokenizer"},  # the stages hash the model's own files
     ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "num_checkpoints"},
     TargetConfig: {"micro_batch_size", "gradient_checkpointing", "num_checkpoints", "offload_optimizer"},
