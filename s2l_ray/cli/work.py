@@ -74,6 +74,10 @@ def run_until(
     if export is not None:
         results["export"] = _export(plan, export)
     folder = plan.storage.uri_of(plan.folder)
+    chosen = results["arms"].get(plan.recipe.selection.selector, {})
+    if "subset" in chosen:
+        note(f"chosen: {chosen['rows']:,} of {results['pool']['examples']:,} rows, in {chosen['subset']}")
+        note(f"as your trainer takes them: s2l export {folder} --to trl (or llamafactory, axolotl, ms-swift, ...)")
     note(f"run folder: {folder}")
     if report or show:
         results["report"] = _report([folder], show=show)
