@@ -47,11 +47,13 @@ class ChatTemplate:
         Raises
         ------
         InputError
-            There is none of this name, or there are several and none is the default; or it asks for the date in a way
+            There is none, or none of this name, or there are several and none is the default; or it asks for the date in a way
             that cannot be fixed.
         """
         self._tokenizer = tokenizer
         given = tokenizer.chat_template
+        if not given:
+            raise InputError(f"tokenizer {tokenizer.name_or_path!r} has no chat template: use data.prompt_style=alpaca")
         names = sorted(given) if isinstance(given, dict) else []
         if name is None and len(names) > 1 and "default" not in names:
             raise InputError(f"{tokenizer.name_or_path} has several chat templates and none is the default: set "
