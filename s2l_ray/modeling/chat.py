@@ -47,8 +47,8 @@ class ChatTemplate:
         Raises
         ------
         InputError
-            There is none, or none of this name, or there are several and none is the default; or it asks for the date in a way
-            that cannot be fixed.
+            There is none, none of this name, or there are several and none is the default; or it asks for the date in a
+            way that cannot be fixed.
         """
         self._tokenizer = tokenizer
         given = tokenizer.chat_template

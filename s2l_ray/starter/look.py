@@ -17,6 +17,7 @@ from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.scanning import ROWS_PER_UNIT
 from s2l_ray.rows.shape import to_conversation
+from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.storage.files import Storage
 
@@ -127,9 +128,10 @@ def look_into(data: DataConfig, storage: str) -> Look:
     Raises
     ------
     InputError
-        There are none, they are empty or damaged, or no shape fits their rows.
+        There are none, they are empty or damaged, their columns' types do not fit, or no shape fits their rows.
     """
     scans = scan_pool(Storage(storage), data)
+    unify_schemas(scans)
     if not any(scan.num_rows for scan in scans):
         raise InputError(f"{data.path or data.hub_name}: there are no rows")
     return Look(data, scans, find_shape(scans, data))
