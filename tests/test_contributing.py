@@ -95,6 +95,22 @@ for fails in (lambda: list(read_unit(units[0])), lambda: scan_file("cut.orc")):
 print("orc")
 """
 
+TRAINER = """
+from typer.testing import CliRunner
+from s2l_ray.cli.main import app
+from s2l_ray.recipe.registry import TRAINERS
+from s2l_ray.rows.conversation import Conversation, Turn
+trainer = TRAINERS.find("torchtune")
+asked = Turn("user", "1 + 1?")
+assert trainer.row(Conversation((asked, Turn("assistant", "2")))) == {"messages": [
+    {"role": "user", "content": "1 + 1?"}, {"role": "assistant", "content": "2"}]}
+assert trainer.lacks(Conversation((asked, Turn("assistant", "2", is_learned=False), asked, Turn("assistant", "2"))))
+assert trainer.changes(Conversation((asked, Turn("assistant", "2", thinking="easy"))))
+refused = CliRunner().invoke(app, ["export", "nothing", "--to", "torchtunes"])
+assert refused.exit_code == 2
+print(*TRAINERS.names)
+"""
+
 STAGE = """
 import sys
 import pyarrow as pa
@@ -156,7 +172,8 @@ def output_of(package, program):
 @pytest.mark.parametrize(("room", "program", "printed"), [
     ("s2l_ray/selectors/methods/", SELECTOR, "short_response"), ("s2l_ray/metrics/measures/", METRIC, "contains_gold"),
     ("s2l_ray/rows/shapes/", SHAPE, "letters"), ("s2l_ray/rows/files/", FORMAT, "orc"),
-], ids=["selector", "metric", "row shape", "file format"])
+    ("s2l_ray/export/trainers/", TRAINER, "torchtune"),
+], ids=["selector", "metric", "row shape", "file format", "trainer"])
 def test_one_file_adds_it(package, room, program, printed):
     assert touched(package) == []
     add(package, room)
@@ -171,5 +188,5 @@ def test_one_file_and_one_line_add_a_stage(package):
 
 
 def test_no_example_is_left_out():
-    assert len(FILES) == 5 and len(LINES) == 1
-    assert TEXT.count("```python\n") == 6
+    assert len(FILES) == 6 and len(LINES) == 1
+    assert TEXT.count("```python\n") == 7
