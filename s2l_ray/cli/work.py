@@ -143,6 +143,9 @@ def run(
 
 def init(
     rows: Annotated[str, typer.Argument(help="Your rows: a file, a folder or a glob.")],
+    overrides: Annotated[
+        list[str] | None, typer.Argument(metavar="[data.KEY=VALUE]...", help="How rows are read.", show_default=False)
+    ] = None,
     output: Annotated[Path, typer.Option(help="Where the recipe is written.")] = Path("recipe.yaml"),
     storage: Annotated[str, typer.Option(help="Folder for artifacts and runs.")] = "./out",
     debug: Debug = False,
@@ -155,7 +158,7 @@ def init(
         if output.exists():
             raise InputError(f"{output} is there already: name another file with --output, or move it away")
         quiet()
-        text, found = recipe_text(rows, storage=storage)
+        text, found = recipe_text(rows, overrides or [], storage=storage)
         output.write_text(text, encoding="utf-8")
         CONSOLE.print(findings_table(found, rows))
         note(f"written: {output}. Run it with: s2l select {output}, or s2l run {output}")

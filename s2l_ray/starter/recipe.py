@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import yaml
+
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.loading import parse_text
@@ -59,18 +61,22 @@ def starter_recipe(source: str, overrides: Sequence[str]) -> Recipe:
     return parse_text(text, name_of(source), overrides)
 
 
-def recipe_text(source: str, *, storage: str) -> tuple[str, list[tuple[str, str]]]:
-    """Return the YAML of the recipe for rows, and what was found in them, which is its head.
+def recipe_text(source: str, settings: Sequence[str] = (), *, storage: str) -> tuple[str, list[tuple[str, str]]]:
+    """Return the YAML of the recipe for rows read by some `data.key=value`, and what was found in them, its head.
 
     The tokenizer lies below the storage then.
 
     Raises
     ------
     InputError
-        The rows cannot be read, or the storage is not a local folder.
+        The rows cannot be read, a setting is not of `data`, or the storage is not a local folder.
     """
-    start = _begin(source, storage)
-    found = findings(survey(start.look, start.model, start.lengths), start.lengths.fitting)
+    others = [setting for setting in settings if not setting.startswith("data.")]
+    if others:
+        raise InputError(f"{', '.join(others)}: only data.KEY=VALUE, which says how the rows are read, is taken here; "
+                         "change the rest in the recipe that is written")
+    start = _begin(source, storage, settings)
+    found = findings(survey(start.look, start.model, start.lengths), start.max_length)
     return _yaml(start, found), found
 
 
@@ -86,6 +92,12 @@ class _Start:
     lengths: Lengths
 
     @property
+    def max_length(self) -> int:
+        """Return the tokens kept of an example: as asked, else what holds nearly all rows whole."""
+        asked = "max_length" in self.look.data.model_fields_set
+        return self.look.data.max_length if asked else self.lengths.fitting
+
+    @property
     def model(self) -> ModelConfig:
         """Return what the proxy's tokenizer is loaded from."""
         return ModelConfig(path=self.proxy.hub_name or str(self.tokenizer))
@@ -94,7 +106,7 @@ class _Start:
 def _begin(source: str, storage: str, overrides: Sequence[str] = ()) -> _Start:
     """Look at the rows, learn their tokenizer and measure them; InputError as `starter_recipe`.
 
-    Of the overrides, those of `data` say how the rows are read; they are not written down.
+    Of the overrides, those of `data` say how the rows are read.
     """
     folder = None if "://" in storage and not storage.startswith("file://") else resolve_local(storage)
     if folder is None:
@@ -124,8 +136,8 @@ def _storage_of(overrides: Sequence[str]) -> str:
 def _yaml(start: _Start, found: Sequence[tuple[str, str]] = ()) -> str:
     """Return the recipe with a comment beside every choice, headed by what was found."""
     look, lengths, tokenizer, source = start.look, start.lengths, start.tokenizer, start.source
-    max_length = lengths.fitting
-    micro = 8 * MAX_LENGTHS[0] // max_length
+    max_length = start.max_length
+    micro = max(1, 8 * MAX_LENGTHS[0] // max_length)
     head = "".join(f"# {_comment(f'{what}: {how}')}\n" for what, how in found)
     return f"""\
 # Written by `s2l init` for {_comment(source)}: {look.num_rows:,} rows in the shape {look.shape}.
@@ -133,8 +145,9 @@ def _yaml(start: _Start, found: Sequence[tuple[str, str]] = ()) -> str:
 storage: {_text(start.storage)}  # artifacts and runs; another budget or number of clusters reuses what is there
 data:
   path: {_text(source)}
+{_read_by(look)}\
   prompt_style: {start.proxy.prompt_style}  # {_STYLES[start.proxy.prompt_style]}
-  max_length: {max_length}  # {_why(lengths)}
+  max_length: {max_length}  # {_why(lengths) if max_length == lengths.fitting else "tokens of an example, as asked"}
 {_proxy_part(start, micro)}trajectory:
   num_points: 6  # losses are taken at so many points of the proxy's training
 selection:
@@ -158,6 +171,14 @@ resources:
 """
 
 
+def _read_by(look: Look) -> str:
+    """Return the lines of the settings that say how the rows are read, beside those that the recipe has anyway."""
+    asked = look.data.model_fields_set - {"path", "prompt_style", "max_length"}
+    given = look.data.model_dump(mode="json", include=asked)
+    lines = yaml.safe_dump(given, sort_keys=False, allow_unicode=True).splitlines() if given else []
+    return "".join(f"  {line}\n" for line in lines)
+
+
 def _proxy_part(start: _Start, micro: int) -> str:
     """Return the recipe's proxy: published weights as in the paper, or fresh ones sized for CPUs."""
     few = start.look.num_rows <= _FEW_ROWS
@@ -175,7 +196,7 @@ def _proxy_part(start: _Start, micro: int) -> str:
     epochs, why = (2, "few rows: seen twice") if few else (1, "many rows: once tells them apart")
     return f"""{head}\
   model:  # of our own making. Published weights know more: {{path: EleutherAI/pythia-70m-deduped}}
-    config: {_gpt_neox(64, 2, 256, start.lengths.fitting)}
+    config: {_gpt_neox(64, 2, 256, start.max_length)}
     tokenizer: {_text(str(start.tokenizer))}
   epochs: {epochs}  # {why}
   learning_rate: 1.0e-3

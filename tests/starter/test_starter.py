@@ -106,3 +106,17 @@ def test_rows_that_are_none_are_refused(tmp_path, monkeypatch):
     with pytest.raises(InputError, match=r"storage='s3://b/x'.*local folder"):
         (tmp_path / "good.jsonl").write_text('{"prompt": "a", "completion": "b"}\n')
         starter_recipe("good.jsonl", ["storage=s3://b/x"])
+
+
+def test_how_rows_are_read_is_written_into_their_recipe(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.csv").write_text("frage,antwort,id\n" + "".join(f"Double {n},It is {2 * n},{n}\n" for n in range(30)))
+    with pytest.raises(InputError, match=r"no known format fits the columns: frage, antwort"):
+        recipe_text("mine.csv", storage="./out")
+    settings = ["data.columns.question=frage", "data.columns.answer=antwort", "data.id_column=id", "data.max_length=256"]
+    (tmp_path / "recipe.yaml").write_text(recipe_text("mine.csv", settings, storage="./out")[0])
+    made = load_recipe("recipe.yaml", [])
+    assert made.data.columns == {"question": "frage", "answer": "antwort"} and made.data.id_column == "id"
+    assert (made.data.max_length, made.proxy.model.config["max_position_embeddings"]) == (256, 256)
+    with pytest.raises(InputError, match=r"selection.budget=5: only data.KEY=VALUE"):
+        recipe_text("mine.csv", ["selection.budget=5"], storage="./out")
