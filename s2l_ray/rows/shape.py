@@ -194,14 +194,25 @@ def _no_shape_fits(names: list[str], renames: Mapping[str, str], *, any_candidat
     absent = [column for column in renames.values() if column not in names]
     if absent:
         lines.append(f"data.columns names columns that are not there: {', '.join(absent)}")
-    suggestions = []
+    near: dict[str, str] = {}
     for shape in sorted(SHAPES, key=lambda shape: -shape.precedence):
-        needs = " and ".join(" or ".join(accepted) for accepted in shape.required.values())
+        shown = [[*accepted[:3], *["..."] * (len(accepted) > 3)] for accepted in shape.required.values()]
+        needs = " and ".join(" or ".join(accepted) for accepted in shown)
         lines.append(f"  {shape.name} needs {needs}")
-        for field in shape.missing(names, renames):
-            lowered = {str(column).lower(): str(column) for column in names}
-            near = [m for n in shape.required[field] for m in difflib.get_close_matches(n, lowered, 1, 0.6)]
-            suggestions += [f"data.columns.{field}={lowered[near[0]]}"] if near else []
+        found = _near(shape, names, renames)
+        near = found if len(found) > len(near) else near
+    suggestions = [f"data.columns.{field}={column}" for field, column in near.items()]
     lines.append(f"near names: {', '.join(suggestions)}" if suggestions else "no column has a similar name")
     lines.append("set data.format=..., or name your columns, as in data.columns.instruction=...")
     return "\n".join(lines)
+
+
+def _near(shape: Shape, names: list[str], renames: Mapping[str, str]) -> dict[str, str]:
+    """Return a column of a similar name for each field that no column gives, none for two fields."""
+    lowered = {str(column).lower(): str(column) for column in names}
+    found: dict[str, str] = {}
+    for field in shape.missing(names, renames):
+        similar = [difflib.get_close_matches(name, lowered, 1, 0.6) for name in shape.required[field]]
+        fresh = [lowered[one] for (one,) in filter(None, similar) if lowered[one] not in found.values()]
+        found |= {field: fresh[0]} if fresh else {}
+    return found

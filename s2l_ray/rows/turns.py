@@ -77,7 +77,10 @@ def turns(messages: Any, field: str) -> list[Turn]:
 
 
 def message_list(messages: Any, field: str) -> Any:
-    """Return a field's messages as a list of objects, where they are JSON text or an object of lists of one length."""
+    """Return a field's messages as a list of objects that have roles, where they can be read as one.
+
+    They may be JSON text, an object of lists of one length, or exchanges whose keys are the roles ({human, assistant}).
+    """
     if isinstance(messages, str) and messages.lstrip()[:1] in ("[", "{"):
         try:
             messages = json.loads(messages)
@@ -86,8 +89,17 @@ def message_list(messages: Any, field: str) -> Any:
     if isinstance(messages, dict) and messages and all(isinstance(column, list) for column in messages.values()):
         lengths = {len(column) for column in messages.values()}
         if len(lengths) == 1:
-            return [dict(zip(messages, cells, strict=True)) for cells in zip(*messages.values(), strict=True)]
-    return messages
+            messages = [dict(zip(messages, cells, strict=True)) for cells in zip(*messages.values(), strict=True)]
+    return [one for message in messages for one in _apart(message)] if isinstance(messages, list) else messages
+
+
+def _apart(message: Any) -> list[Any]:
+    """Return a message for each key of an exchange, in their order; any other message as it is."""
+    if not isinstance(message, dict):
+        return [message]
+    held = {key: value for key, value in message.items() if not is_missing(value)}
+    is_exchange = held and all(str(key).lower() in ROLES and isinstance(value, str) for key, value in held.items())
+    return [{"role": key, "content": value} for key, value in held.items()] if is_exchange else [message]
 
 
 def _turn(message: Any, where: str) -> Turn:

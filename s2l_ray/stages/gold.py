@@ -20,7 +20,7 @@ from s2l_ray.rows.choices import LETTERS, choices_of
 from s2l_ray.rows.missing import is_missing
 from s2l_ray.rows.shapes.question_answer import accepted_answers
 
-_COLUMNS = ("final_answer", "answer", "answers", "gold", "target")
+_COLUMNS = ("final_answer", "expected_answer", "answer", "answers", "gold", "target")
 _MAX_TEXT = 200  # characters of an answer; what is longer holds the answer among others
 RESPONSE = "the response"
 """Instead of a column: the text that the row would teach."""

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from s2l_ray.errors import InputError
 from s2l_ray.rows.conversation import BadRow, Conversation, Turn
+from s2l_ray.rows.leftovers import leftovers
 from s2l_ray.rows.reasons import Reason
 from s2l_ray.rows.shape import detect_shape, to_conversation
 
@@ -251,8 +252,8 @@ def test_when_nothing_fits_the_message_says_what_to_do():
     assert "no known format fits the columns: Instructions, outputs, source" in message
     assert "alpaca needs instruction and output or response" in message
     assert "messages needs messages" in message and "sharegpt needs conversations" in message
-    assert "prompt_completion needs prompt and completion" in message
-    assert "data.columns.instruction=Instructions, data.columns.output=outputs" in message
+    assert "prompt_completion needs prompt or inputs or user and completion or response or output or ..." in message
+    assert "near names: data.columns.instruction=Instructions, data.columns.output=outputs\n" in message
     assert "data.format=" in message and "source=" not in message
 
 
@@ -305,3 +306,53 @@ def test_real_data_becomes_conversations(name):
                 row["response"],
             )
     assert reasons <= {Reason.EMPTY_FIELD} and num_good >= 0.99 * table.num_rows
+
+
+# --- names and forms in use elsewhere -----------------------------------------------------------------
+
+EXCHANGE = [("user", "a"), ("assistant", "b")]
+
+
+@pytest.mark.parametrize(("row", "shape"), [
+    ({"prompt": "a", "response": "b"}, "prompt_completion"), ({"inputs": "a", "targets": "b"}, "prompt_completion"),
+    ({"user": "a", "assistant": "b"}, "prompt_completion"), ({"input": "a", "output": "b"}, "question_answer"),
+    ({"problem": "a", "generated_solution": "b"}, "question_answer"),
+    ({"question": "a", "response": "b", "input": "c"}, "question_answer"),
+    ({"dialogue": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}, "messages"),
+    ({"dialog": ["a", "b"]}, "messages"), ({"conversation": [{"human": "a", "assistant": "b"}]}, "sharegpt"),
+    ({"conversations": [{"human": "a", "gpt": None}, {"human": None, "gpt": "b"}]}, "sharegpt"),
+    ({"conversations": {"from": ["human", "gpt"], "value": ["a", "b"]}}, "sharegpt"),
+])
+def test_names_and_forms_that_are_in_use(row, shape):
+    assert detect_shape(row) == shape and turns(row, shape) == EXCHANGE
+
+
+@pytest.mark.parametrize(("value", "said"), [(True, "yes"), (7, "7"), (7.0, "7"), (["Danube", "Donau"], "Danube"),
+                                             ({"text": ["Rome"], "answer_start": [1]}, "Rome")])
+def test_an_answer_may_be_a_number_a_truth_value_or_one_of_several(value, said):
+    assert turns({"question": "q", "answer": value}, "question_answer") == [("user", "q"), ("assistant", said)]
+
+
+def test_what_is_read_of_a_column_only_in_part_is_named():
+    row = {"question": "q", "answer": ["Danube", "Donau"], "context": {"title": ["t"]}}
+    assert set(leftovers(row, "question_answer", {}, [])) == {"answer beside the first", "context", "context[].title"}
+    assert leftovers({"question": "q", "answer": "a", "context": "c"}, "question_answer", {}, []) == []
+
+
+@pytest.mark.parametrize(("row", "said"), [
+    ({"question": "q", "choices": ["ant", "whale"], "answer": 1}, "(B) whale"),
+    ({"question": "q", "choices": {"text": ["ant", "whale"], "label": ["1", "2"]}, "answerKey": "1"}, "(A) ant"),
+    ({"question": "q", "options": ["A)21", "B)22"], "rationale": "why", "correct": "B"}, "why\nThe answer is (B) 22"),
+])
+def test_multiple_choice_is_asked_with_letters(row, said):
+    assert detect_shape(row) == "multiple_choice"
+    (_, asked), (_, answered) = turns(row, "multiple_choice")
+    assert answered == said and asked.startswith("q\n(A) ") and "\n(B) " in asked
+
+
+@pytest.mark.parametrize(("row", "detail"), [
+    ({"question": "q", "choices": ["ant", "whale"], "answer": 2}, "answer: 2 is none of the 2 choices"),
+    ({"question": "q", "choices": ["ant"], "answer": 0}, "choices: expected 2 to 10 texts, with labels or without"),
+])
+def test_a_choice_that_is_not_there_is_a_reason(row, detail):
+    assert why(row, "multiple_choice") == ("wrong_type", detail)

@@ -12,7 +12,7 @@ class Messages(Shape):
     """A list of turns with role and content; a content may be a list of {type: text, text} parts."""
 
     name = "messages"
-    required = {"messages": ("messages",)}
+    required = {"messages": ("messages", "dialogue", "dialog", "chat")}
     optional = {**SYSTEM, **TOOLS}
     becomes = {"messages": "a turn for each message, up to the last assistant's"}
     precedence = 4

@@ -26,7 +26,8 @@ class MultipleChoice(Shape):
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
         """Return the exchange."""
-        asked, context = text(fields["question"], "question"), optional_text(fields["context"], "context")
+        context = fields["context"] if isinstance(fields["context"], str) else ""
+        asked = text(fields["question"], "question")
         rationale = optional_text(fields["rationale"], "rationale")
         found = choices_of({"choices": fields["choices"], "answer": fields["answer"]})
         if found is None:
@@ -39,6 +40,10 @@ class MultipleChoice(Shape):
         said = f"{rationale}\nThe answer is {answer}" if rationale else answer
         turns = [Turn("user", "\n".join([asked, *lettered]), context), Turn("assistant", said)]
         return conversation(turns, "the row", system=fields["system"])
+
+    def unread(self, fields: Mapping[str, Any]) -> list[str]:
+        """Return a context that is no text."""
+        return ["context"] * (not isinstance(fields.get("context", ""), str))
 
 
 SHAPE = MultipleChoice()

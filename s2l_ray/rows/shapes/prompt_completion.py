@@ -13,7 +13,8 @@ class PromptCompletion(Shape):
     """One exchange of two texts, or two lists of {role, content} that follow each other."""
 
     name = "prompt_completion"
-    required = {"prompt": ("prompt",), "completion": ("completion",)}
+    required = {"prompt": ("prompt", "inputs", "user"),
+                "completion": ("completion", "response", "output", "targets", "assistant")}
     optional = {**SYSTEM, **TOOLS}
     becomes = {"prompt": "the user turn, or a turn for each message",
                "completion": "the assistant turn, or a turn for each message, up to the last assistant's"}

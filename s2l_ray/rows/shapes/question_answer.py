@@ -6,14 +6,15 @@ from typing import Any
 from s2l_ray.rows.conversation import Conversation, Turn
 from s2l_ray.rows.missing import is_missing
 from s2l_ray.rows.shape import SYSTEM, Shape
-from s2l_ray.rows.turns import conversation, optional_text, text
+from s2l_ray.rows.turns import conversation, text
 
 
 class QuestionAnswer(Shape):
     """One question and its answer: a text, a number, true or false; of several accepted answers the first."""
 
     name = "question_answer"
-    required = {"question": ("question", "query", "problem"), "answer": ("response", "answer", "solution", "answers")}
+    required = {"question": ("question", "query", "problem", "input"),
+                "answer": ("response", "answer", "solution", "generated_solution", "output", "answers")}
     optional = {"context": ("context", "passage"), **SYSTEM}
     becomes = {"question": "the user turn", "answer": "the assistant turn; of several the first",
                "context": "part of the user turn"}
@@ -21,14 +22,16 @@ class QuestionAnswer(Shape):
 
     def conversation(self, fields: Mapping[str, Any]) -> Conversation:
         """Return the exchange."""
-        asked, context = text(fields["question"], "question"), optional_text(fields["context"], "context")
+        context = fields["context"] if isinstance(fields["context"], str) else ""
+        asked = text(fields["question"], "question")
         answers = accepted_answers(fields["answer"])
         said = [Turn("user", asked, context), Turn("assistant", text(answers[0] if answers else "", "answer"))]
         return conversation(said, "the row", system=fields["system"])
 
     def unread(self, fields: Mapping[str, Any]) -> list[str]:
-        """Return what holds accepted answers that are not learned."""
-        return ["answer beside the first"] if len(accepted_answers(fields["answer"])) > 1 else []
+        """Return what holds accepted answers that are not learned, and a context that is no text."""
+        several = ["answer beside the first"] if len(accepted_answers(fields["answer"])) > 1 else []
+        return several + ["context"] * (not isinstance(fields.get("context", ""), str))
 
 
 def accepted_answers(value: Any) -> list[Any]:
