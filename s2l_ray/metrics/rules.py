@@ -15,7 +15,7 @@ No expression is evaluated here: see `symbolic.py`, which is asked where these r
 import re
 
 from s2l_ray.metrics.numerals import Quantity, format_number, numbers_close, parse_number, parse_quantity
-from s2l_ray.metrics.spelling import FACTORIAL, MAX_CHARS, clean, compact, is_long, tidy
+from s2l_ray.metrics.spelling import FACTORIAL, clean, compact, is_long, tidy, until_stable
 
 _MAX_ELEMENTS = 64
 
@@ -42,12 +42,7 @@ def normalise_answer(answer: str) -> str:
     Numbers become `p` or `p/q` ("$1,234.50" -> "2469/2"), choices their lower-case letter, labels their
     letters alone ("Not sure!" -> "notsure"), all else LaTeX in lower case without blanks. Never raises.
     """
-    for _ in range(MAX_CHARS):
-        changed = _normalise_once(answer)
-        if changed == answer:
-            return answer
-        answer = changed
-    return compact(answer)
+    return until_stable(_normalise_once, answer)
 
 
 def verdict(predicted: str, reference: str) -> bool | None:

@@ -72,12 +72,12 @@ _IN_BRACES = re.compile(r"\{([^{},]*)\}")
 
 def tidy(answer: str) -> str:
     """Return the answer in few LaTeX spellings, its case kept: no markup, no lead-in words ("about"), no `x =`."""
-    return _until_stable(_tidy_once, answer)
+    return until_stable(_tidy_once, answer)
 
 
 def clean(answer: str) -> str:
     """Return the tidied answer in lower case, commands apart, without exclamation marks at its end; blanks are kept."""
-    return _until_stable(lambda text: lowered(_tidy_once(text)).rstrip("!"), answer)
+    return until_stable(lambda text: lowered(_tidy_once(text)).rstrip("!"), answer)
 
 
 def lowered(text: str) -> str:
@@ -95,7 +95,8 @@ def is_long(text: str) -> bool:
     return len(compact(text)) > MAX_CHARS
 
 
-def _until_stable(step: Callable[[str], str], text: str) -> str:
+def until_stable(step: Callable[[str], str], text: str) -> str:
+    """Return a text that a step changes no more."""
     # Repeating until nothing changes is what makes the result idempotent. Every pass unwraps at least one
     # level, and MAX_CHARS bounds the levels; the cap only guards against rules that undo each other.
     for _ in range(MAX_CHARS):
