@@ -32,7 +32,7 @@ test-unit: install  ## the tests that start no Ray: two minutes
 test-integration: install  ## the tests on real Ray, one after another: they share a cluster, and start others
 	$(RUN)/python -m pytest -v --maxfail=3 -m '(integration or slow) and not long'
 
-test-long: install  ## 60 runs under attack, and two hosts, as root: more than an hour, not run by CI
+test-long: install  ## runs under attack, two hosts, wheels, trainers: hours, some as root, not run by CI
 	$(RUN)/python -m pytest -q -m long
 
 coverage: install  ## the tests, and which lines and branches of s2l_ray/ they run

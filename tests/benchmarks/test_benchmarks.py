@@ -40,6 +40,7 @@ def test_small_tables_are_measured_and_the_last_line_says_where():
 
 @pytest.mark.slow
 @pytest.mark.integration
+@pytest.mark.long  # as the attacked runs
 def test_load_ends_within_its_limit():
     lines = run("--rows", "4000", "--limit-mb", "4096", "--points", "2", script="load.py").splitlines()
     found = json.loads(lines[-1])

@@ -86,6 +86,7 @@ def test_a_training_goes_on_with_fewer_workers_when_a_node_is_lost_and_with_more
     assert manifest(tmp_path)["total_steps"] == 2400 and num_points(tmp_path) == 4  # with the untouched model
 
 
+@pytest.mark.long  # as the attacked runs
 def test_a_notice_of_preemption_is_answered_with_a_checkpoint(nodes, recipe_file, tmp_path):
     recipe = recipe_file(**{**PROXY, "proxy.max_steps": 1200, "proxy.num_checkpoints": 0, "resources.num_workers": 2})
     nodes.add(1)  # what replaces the one that goes

@@ -48,7 +48,8 @@ def test_the_wheel_holds_every_recipe(from_wheel):
     assert all("site" in path for path in listed.values())
 
 
-@pytest.mark.parametrize("name", ["quickstart", pytest.param("quickstart-sweep", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", sorted(RUNS))
 def test_it_is_checked_to_its_end(from_wheel, name):
     done = from_wheel(RUNS[name][0], name, "--dry-run")
     assert done.returncode == 0, done.stderr
