@@ -64,13 +64,13 @@ def _shown(source: str, overrides: list[str], numbers: list[str], count: int, pa
     if found:
         print_tables([findings_table(found, source)])
     show_rows(stdout_console(), seen, look.numbering, max_length)
-    told: dict[str, Any] = {"rows": look.num_rows, "shape": look.shape, "max_length": max_length}
-    told |= facts(surveyed, max_length) if surveyed else {}
+    reported: dict[str, Any] = {"rows": look.num_rows, "shape": look.shape, "max_length": max_length}
+    reported |= facts(surveyed, max_length) if surveyed else {}
     if page is not None:
         page.write_bytes(render(source, found, seen, look.numbering, max_length))
         note(f"written: {page}")
-        told["html"] = str(page)
-    return {**told, "tokenizer": model.tokenizer_path, "shown": [_facts_of(row) for row in seen]}
+        reported["html"] = str(page)
+    return {**reported, "tokenizer": model.tokenizer_path, "shown": [_facts_of(row) for row in seen]}
 
 
 def _facts_of(row: "SeenRow") -> dict[str, Any]:

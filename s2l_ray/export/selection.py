@@ -9,7 +9,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.recipe.loading import parse_part
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.results.record import Record, find_record
-from s2l_ray.rows.chat_messages import stored_conversation
+from s2l_ray.rows.chat_messages import Reading
 from s2l_ray.rows.conversation import BadRow, Conversation
 from s2l_ray.rows.leftovers import leftovers
 from s2l_ray.storage.artifacts import MANIFEST, is_name, read_manifest
@@ -49,9 +49,7 @@ class Selection:
         InputError
             The rows are not there, or changed since they were chosen.
         """
-        about = self.pool["identity"]
-        turns = about.get("turns", "all")
-        shape, columns = ("messages", {}) if turns == "each" else (self.pool["format"], about.get("columns", {}))
+        about, reading = self.pool["identity"], Reading.recorded(self.pool)
         read_too = [name for name in (about.get("id_column"), about.get("source_column", "source")) if name]
         place = self.storage.uri_of(self.file("subset.jsonl"))
         # By line feeds alone: texts may hold other characters that Python takes for ends of lines.
@@ -62,10 +60,10 @@ class Selection:
         for number, line in enumerate(lines, start=1):
             row = json.loads(line)
             try:
-                conversation = stored_conversation(row, shape, columns, about.get("roles", {}), turns)
+                conversation = reading.conversation(row)
             except BadRow as bad:
                 raise InputError(f"{place} row {number}: {bad.detail}") from bad
-            yield conversation, leftovers(row, shape, columns, read_too)
+            yield conversation, leftovers(row, reading.shape, reading.columns, read_too)
 
 
 def find_selection(run: str, storage: str, arm: str | None) -> Selection:

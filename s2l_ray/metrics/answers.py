@@ -18,7 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Literal
 
-from s2l_ray.metrics.spelling import tidy
+from s2l_ray.metrics.spelling import TRUTH, tidy
 
 Kind = Literal["number", "choice", "boolean", "expression", "text"]
 """What the gold answer is: what is looked for where the response says more than the answer."""
@@ -49,7 +49,6 @@ _CHOICE_CAPITAL = re.compile(r"(?<![\w)])\(\s?([A-J])\s?\)")
 _CHOICE_AT_START = re.compile(r"[\s*_]*(?:\(?([A-Ja-j])\)|([A-J])[.:])(?=[\s,;.:*]|$)")
 _CHOICE_AT_END = re.compile(r"(?<![\w)])\(\s?([a-j])\s?\)\.?$")
 _CHOICE_ALONE = re.compile(r"[\s*_\"'(]*([A-Ja-j])[\s*_\"').]*")
-_TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 _TRUTH_AT_START = re.compile(r"[\s*_\"'(]*(yes|no|true|false)\b", re.I)
 _TRUTH_AT_END = re.compile(r"\b(not\s+)?(yes|no|true|false)[\s*_\"').!]*$", re.I)
 
@@ -193,10 +192,10 @@ def _boolean(given: str | None, said: str) -> str | None:
     for text in filter(None, (given if given is None else tidy(given), said)):
         opening = _TRUTH_AT_START.match(text)
         if opening:
-            return _TRUTH[opening[1].lower()]
+            return TRUTH[opening[1].lower()]
         closing = _TRUTH_AT_END.search(text[-200:])
         if closing:
-            found = _TRUTH[closing[2].lower()]
+            found = TRUTH[closing[2].lower()]
             return {"yes": "no", "no": "yes"}[found] if closing[1] else found
     return None
 

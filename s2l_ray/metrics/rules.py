@@ -15,7 +15,7 @@ No expression is evaluated here: see `symbolic.py`, which is asked where these r
 import re
 
 from s2l_ray.metrics.numerals import Quantity, format_number, numbers_close, parse_number, parse_quantity
-from s2l_ray.metrics.spelling import FACTORIAL, clean, compact, is_long, tidy, until_stable
+from s2l_ray.metrics.spelling import FACTORIAL, TRUTH, clean, compact, is_long, tidy, until_stable
 
 _MAX_ELEMENTS = 64
 
@@ -30,7 +30,6 @@ _SLASH = re.compile(
 _SEPARATOR = re.compile(r"\s(?:and|or)\s|[,;]|[()\[\]{}]")
 
 
-_TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
 _WORD = re.compile(r"(?<![\\A-Za-z])[^\W\d_]{3,}")
 _NO_WORDS = frozenset(("and", "or", "ln", "sin", "cos", "tan", "cot", "sec", "csc", "log", "exp", "max", "min",
                        "mod", "lim"))
@@ -115,7 +114,7 @@ def _normalise_once(text: str) -> str:
         return letter
     if _LABEL.fullmatch(text) and re.search(r"[^\W\d_]{2}", text):
         letters = re.sub(r"[\W\d_]", "", text)
-        return _TRUTH.get(letters, letters) if letters in _TRUTH or len(letters) > 2 else compact(text)
+        return TRUTH.get(letters, letters) if letters in TRUTH or len(letters) > 2 else compact(text)
     text = re.sub(r"(?<=[a-z])\.(?![0-9])", "", text)
     # A command keeps one blank before a letter: `\pi r` must not become the command `\pir`.
     text = re.sub(r"(\\[A-Za-z]+)\s+(?=[A-Za-z])|\s+", lambda match: f"{match[1]} " if match[1] else "", text)

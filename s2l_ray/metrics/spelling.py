@@ -56,6 +56,9 @@ _LATEX_RULES = tuple(
     )
 )
 
+TRUTH = {"yes": "yes", "true": "yes", "no": "no", "false": "no"}
+"""Truth values as people write them -> one of them."""
+
 _CASE = re.compile(r"(\\[A-Za-z]+)|[^\\]+|\\")
 _LEAD_IN = re.compile(
     r"(?:(?:approximately|approx\.?|about|roughly|around|exactly|nearly|equal to|equals|the|option|choice|"

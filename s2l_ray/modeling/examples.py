@@ -11,13 +11,12 @@ from transformers import PreTrainedTokenizerBase
 
 from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample
 from s2l_ray.recipe.data import DataConfig
-from s2l_ray.rows.chat_messages import each_answer, only_last_learned
+from s2l_ray.rows.chat_messages import Reading, each_answer
 from s2l_ray.rows.conversation import BadRow, Conversation, conversation_key
 from s2l_ray.rows.leftovers import leftovers
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.rows.shape import to_conversation
 from s2l_ray.rows.typed import read_unit_table, typed_format
 from s2l_ray.rows.units import Unit
 
@@ -63,10 +62,8 @@ class ExampleMaker:
 
     def __init__(self, data: DataConfig, row_format: str, tokenizer: PreTrainedTokenizerBase,
                  schema: pa.Schema | None) -> None:
-        self._given, self._given_format, self._schema = data, row_format, schema
-        is_each = data.turns == "each"  # then rows are read from the messages that `expand` makes of them
-        self._data = data.model_copy(update={"columns": {}, "roles": {}}) if is_each else data
-        self._format = "messages" if is_each else row_format
+        self._data, self._format, self._schema = data, row_format, schema
+        self._reading = Reading.of(row_format, data.columns, data.roles, data.turns)
         self.tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date,
                                          data.template_name)
 
@@ -81,7 +78,7 @@ class ExampleMaker:
             for raw, outcome in zip(raws, outcomes, strict=True)
         ]
         table = pa.Table.from_pylist(rows, schema=PART)
-        if self._schema is None or typed_format(unit.format) is None or self._given.turns == "each":
+        if self._schema is None or typed_format(unit.format) is None or self._data.turns == "each":
             return table
         typed = read_unit_table(unit, self._schema)
         typed = typed if keep is None else typed.take(pa.array(keep))
@@ -90,7 +87,7 @@ class ExampleMaker:
 
     def expand(self, raw: RawRow) -> list[RawRow]:
         """Return the rows that a row becomes examples of: itself, or with `data.turns=each` one for each answer."""
-        return each_answer(raw, self._given_format, self._given) if self._given.turns == "each" else [raw]
+        return each_answer(raw, self._format, self._data) if self._data.turns == "each" else [raw]
 
     def candidate(self, raw: RawRow) -> Candidate | BadRow:
         """Return a row ready to be tokenised, or why it cannot be."""
@@ -101,15 +98,14 @@ class ExampleMaker:
             bound = f"data.max_row_chars={self._data.max_row_chars:,}"
             return BadRow(Reason.TOO_LONG, f"{len(raw.raw):,} characters, {bound}")
         try:
-            conversation = to_conversation(raw.value, self._format, self._data.columns, self._data.roles)
-            conversation = only_last_learned(conversation) if self._data.turns == "last" else conversation
+            conversation = self._reading.conversation(raw.value)
             pieces = self.tokenization.render(conversation)
             user_id = self._column(raw.value, self._data.id_column)
             source = self._source(raw)
         except BadRow as bad:
             return bad
         read_too = filter(None, (self._data.id_column, self._data.source_column or "source"))
-        unused = leftovers(raw.value, self._format, self._data.columns, read_too)
+        unused = leftovers(raw.value, self._reading.shape, self._reading.columns, read_too)
         unused += dict.fromkeys(name for piece in pieces for name in piece.unseen)
         return Candidate(conversation, digest(conversation), user_id, source, pieces, unused)
 

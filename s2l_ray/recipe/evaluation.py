@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from s2l_ray.recipe.data import DataConfig, ShapeName
 from s2l_ray.recipe.registry import METRICS, known_in
@@ -10,7 +10,6 @@ from s2l_ray.recipe.settings import WHERE, Count, Section
 
 MetricName = Annotated[str, known_in(METRICS)]
 GoldName = Literal["auto", "choice", "list", "boolean", "gsm8k", "boxed", "stated", "text", "last"]
-PresetName = Literal["gsm8k", "math500", "mmlu", "arc_challenge", "boolq", "hellaswag"]
 PRESETS: dict[str, dict[str, Any]] = {
     "gsm8k": {"hub_name": "openai/gsm8k", "hub_config": "main", "split": "test", "max_new_tokens": 512},
     "math500": {"hub_name": "HuggingFaceH4/MATH-500", "split": "test", "max_new_tokens": 1024},
@@ -21,6 +20,17 @@ PRESETS: dict[str, dict[str, Any]] = {
     "hellaswag": {"hub_name": "Rowan/hellaswag", "split": "validation", "max_new_tokens": 16},
 }
 """Well-known held-out sets: where they are on the hub, and what else differs from a task's defaults."""
+
+
+def _check_preset(name: str) -> str:
+    if name not in PRESETS:
+        raise ValueError(f"preset {name!r} is unknown; known: {', '.join(PRESETS)}")
+    return name
+
+
+
+
+PresetName = Annotated[str, AfterValidator(_check_preset)]
 
 
 class TaskConfig(Section):

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from s2l_ray.report.figures import cut
 from s2l_ray.report.pool import PoolSample
-from s2l_ray.rows.chat_messages import stored_conversation
+from s2l_ray.rows.chat_messages import Reading
 from s2l_ray.rows.conversation import BadRow
 
 
@@ -43,10 +43,8 @@ def read_texts(
 
 def _conversation(raw: str, prepared: Mapping[str, Any]) -> tuple[str, str]:
     """Return what is asked and what is answered last; with several turns each one's role before it."""
-    columns, roles = (prepared["identity"].get(name, {}) for name in ("columns", "roles"))
-    answers = prepared["identity"].get("turns", "all")
     try:
-        turns = stored_conversation(json.loads(raw), prepared["format"], columns, roles, answers).turns
+        turns = Reading.recorded(prepared).conversation(json.loads(raw)).turns
     except (BadRow, ValueError):
         return raw, ""  # its text was read with other settings once: shown as it came
     before = [f"{turn.content}\n{turn.context}".strip() for turn in turns[:-1]]

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from s2l_ray.recipe.data import DataConfig
@@ -42,19 +43,30 @@ def only_last_learned(conversation: Conversation) -> Conversation:
     return dataclasses.replace(conversation, turns=(*seen, last))
 
 
-def stored_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, str], roles: Mapping[str, str],
-                        turns: str) -> Conversation:
-    """Return the conversation of a row as prepare keeps it, with `data.turns` saying which answers are learned.
+@dataclass(frozen=True)
+class Reading:
+    """How rows are read as prepare keeps them: with `data.turns=each` they are messages, see `each_answer`."""
 
-    Raises
-    ------
-    BadRow
-        As `to_conversation`.
-    """
-    if turns == "each":  # kept as messages, see `each_answer`
-        return to_conversation(row, "messages")
-    found = to_conversation(row, shape, columns, roles)
-    return only_last_learned(found) if turns == "last" else found
+    shape: str
+    columns: Mapping[str, str]
+    roles: Mapping[str, str]
+    is_last_alone_learned: bool = False
+
+    @classmethod
+    def of(cls, shape: str, columns: Mapping[str, str], roles: Mapping[str, str], turns: str) -> "Reading":
+        """Return the reading of rows of a shape, with the pool's renames and `data.turns`."""
+        return cls("messages", {}, {}) if turns == "each" else cls(shape, columns, roles, turns == "last")
+
+    @classmethod
+    def recorded(cls, prepared: Mapping[str, Any]) -> "Reading":
+        """Return the reading that the manifest of prepared examples records."""
+        how = prepared["identity"]
+        return cls.of(prepared["format"], how.get("columns", {}), how.get("roles", {}), how.get("turns", "all"))
+
+    def conversation(self, row: Mapping[str, Any]) -> Conversation:
+        """Return a row's conversation; BadRow as `to_conversation`."""
+        found = to_conversation(row, self.shape, self.columns, self.roles)
+        return only_last_learned(found) if self.is_last_alone_learned else found
 
 
 def each_answer(raw: RawRow, shape: str, data: DataConfig) -> list[RawRow]:

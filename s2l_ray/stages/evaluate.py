@@ -3,7 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,24 @@ class Task:
         """Tell whether any of its metrics compares with gold answers."""
         return any(METRICS.find(name).needs_gold for name in self.config.metrics)
 
+    @cached_property
+    def gold(self) -> GoldRule | None:
+        """Return how gold answers are read, found by a look at all rows and reported then; None where none are needed.
+
+        Raises
+        ------
+        InputError
+            A row has none.
+        """
+        if not self.needs_gold:
+            return None
+        scans = scan_pool(self.examples.storage, self.data)
+        rows = list(held_out_rows(scans, find_shape(scans, self.data), self.data))
+        rule = find_rule([(row, response) for _, row, response in rows], self.config.gold, self.config.answer_column)
+        check_rows(rule, rows, self.config.name)
+        note(f"task {self.config.name}: {rule.description}")
+        return rule
+
 
 def outputs(planning: Planning) -> list[Output]:
     """Return an evaluation of each fine-tuned target, and of the base where asked for; without tasks, the targets."""
@@ -64,8 +82,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     """Return the step of an evaluation, named by the model (a fine-tuned one, or as it is) and the tasks' rows."""
     recipe = planning.recipe
     model = recipe.target.model if of == BASE else planning.artifact("model", of)
-    tasks = [Task(task, planning.artifact("examples", of_task(task.name)), task.data(recipe.data))
-             for task in recipe.evaluation.tasks]
+    tasks = _tasks(planning)
     # The seed decides a fresh model's weights and the bootstrap's draws.
     identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed}
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
@@ -78,26 +95,16 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
                 check=partial(_check_gold, tasks))
 
 
+@lru_cache(maxsize=1)  # all evaluations of a plan share its tasks, and what was found of them
+def _tasks(planning: Planning) -> list[Task]:
+    recipe = planning.recipe
+    return [Task(task, planning.artifact("examples", of_task(task.name)), task.data(recipe.data))
+            for task in recipe.evaluation.tasks]
+
+
 def _check_gold(tasks: Sequence[Task]) -> None:
-    """Refuse rows without a gold answer before any work, and say where gold answers are read from.
-
-    Raises
-    ------
-    InputError
-        A row has none.
-    """
-    for task in tasks:
-        if task.needs_gold:
-            note(f"task {task.config.name}: {_gold_rule(task).told}")
-
-
-def _gold_rule(task: Task) -> GoldRule:
-    """Return how a task's gold answers are read, after a look at all its rows; InputError where a row has none."""
-    scans = scan_pool(task.examples.storage, task.data)
-    rows = list(held_out_rows(scans, find_shape(scans, task.data), task.data))
-    rule = find_rule([(row, response) for _, row, response in rows], task.config.gold, task.config.answer_column)
-    check_rows(rule, rows, task.config.name)
-    return rule
+    """Refuse rows without a gold answer before any work; InputError as `gold.check_rows`."""
+    assert all(task.gold is not None for task in tasks if task.needs_gold)
 
 
 def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
@@ -114,9 +121,9 @@ def run_evaluate(
     units = [unit for task in tasks for unit in _units(task)]
     finished = set(artifact.list_names("parts"))
     todo = [unit for unit in units if unit["part"] not in finished]
-    rules = {task.config.name: _gold_rule(task) for task in tasks if task.needs_gold}
+    gold = {task.config.name: f"{task.gold.preset} of {task.gold.column}" for task in tasks if task.gold is not None}
     arguments = {"artifact": artifact, "model": model, "tasks": {task.config.name: task for task in tasks},
-                 "rules": rules, "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
+                 "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
     run_units(f"evaluate {label}", _UnitEvaluator, arguments, todo, recipe.resources, gpu=True, unit_name="parts",
               describe=lambda unit: f"{unit['task']}, rows from {unit['start']} of {unit['shard']}")
     table = pa.concat_tables([artifact.read_table(f"parts/{unit['part']}") for unit in units])
@@ -128,7 +135,7 @@ def run_evaluate(
     artifact.write_json("metrics.json", metrics)
     artifact.storage.delete_folder(artifact.file("parts"))
     facts = {"rows": {"examples": expected}, "metrics": metrics,
-             **({"gold": {name: f"{rule.preset} of {rule.column}" for name, rule in rules.items()}} if rules else {})}
+             **({"gold": gold} if gold else {})}
     num_disagreeing = expected - table["disagreement"].null_count
     if num_disagreeing:
         facts["disagreements"] = num_disagreeing
@@ -168,8 +175,8 @@ class _UnitEvaluator:
     """Evaluates one model on pieces of the tasks' shards."""
 
     def __init__(self, artifact: Artifact, model: Artifact | ModelConfig, tasks: Mapping[str, Task],
-                 rules: Mapping[str, GoldRule], batch_size: int, seed: int) -> None:
-        self._artifact, self._tasks, self._rules, self._batch_size = artifact, tasks, rules, batch_size
+                 batch_size: int, seed: int) -> None:
+        self._artifact, self._tasks, self._batch_size = artifact, tasks, batch_size
         self._schema = predictions_schema([task.config for task in tasks.values()])
         device = start_scoring()
         if isinstance(model, Artifact):
@@ -226,10 +233,9 @@ class _UnitEvaluator:
                 for prediction, reference, row in zip(predictions, references, values(originals), strict=True)]
 
     def _answer(self, prediction: str, reference: str, row: Mapping[str, Any], task: Task) -> Answer:
-        rule = self._rules.get(task.config.name)
-        if rule is None:
+        if task.gold is None:
             return Answer(prediction, reference, None)
-        gold = rule.read(row, response_of(row, task.examples.manifest()["format"], task.data))
+        gold = task.gold.read(row, response_of(row, task.examples.manifest()["format"], task.data))
         return Answer(prediction, reference, gold.accepted[0], gold.accepted, gold.choices)
 
     def _split(self, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:

@@ -5,7 +5,7 @@ A preset is a way to read the gold answer of a row; `find_rule` takes the first 
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
 from s2l_ray.errors import InputError
 from s2l_ray.metrics.answers import (
@@ -15,6 +15,7 @@ from s2l_ray.metrics.answers import (
     stated_answer,
     without_separators,
 )
+from s2l_ray.metrics.spelling import TRUTH
 from s2l_ray.recipe.evaluation import GoldName
 from s2l_ray.rows.choices import LETTERS, choices_of
 from s2l_ray.rows.missing import is_missing
@@ -57,12 +58,12 @@ class GoldRule:
         value = response if self.column == RESPONSE else row.get(self.column)
         if is_missing(value):
             raise NoGoldError(f"{self.column} is missing or empty")
-        return _PRESETS[self.preset](value, row)
+        return _PRESETS[self.preset][1](value, row)
 
     @property
-    def told(self) -> str:
-        """Return what people are told."""
-        return f"gold answers: {_MEANINGS[self.preset]} {self.column}, such as {', '.join(self.examples)}"
+    def description(self) -> str:
+        """Return what it is, in words."""
+        return f"gold answers: {_PRESETS[self.preset][0]} {self.column}, such as {', '.join(self.examples)}"
 
 
 def find_rule(rows: Sequence[tuple[Mapping[str, Any], str]], preset: GoldName, column: str | None) -> GoldRule:
@@ -99,7 +100,7 @@ def check_rows(rule: GoldRule, rows: Iterable[tuple[str, Mapping[str, Any], str]
             rule.read(row, response)
         except NoGoldError as error:
             raise InputError(
-                f"task {task}: {place} has no gold answer ({_MEANINGS[rule.preset]} {rule.column}): {error}. Fill it "
+                f"task {task}: {place} has no gold answer ({_PRESETS[rule.preset][0]} {rule.column}): {error}. Fill it "
                 "in, leave the row out, or say with answer_column and gold where the answers are"
             ) from error
 
@@ -150,7 +151,7 @@ def _list(value: Any, row: Mapping[str, Any]) -> Gold:
 
 
 def _boolean(value: Any, row: Mapping[str, Any]) -> Gold:
-    truth = {"true": "yes", "yes": "yes", "false": "no", "no": "no"}.get(str(value).strip().lower())
+    truth = TRUTH.get(str(value).strip().lower())
     if truth is None:
         raise NoGoldError(f"{value!r} is neither true nor false, yes nor no")
     return Gold((truth,))
@@ -181,18 +182,16 @@ def _last(value: Any, row: Mapping[str, Any]) -> Gold:
     return Gold((extract_answer(_plain(value)) or _plain(value),))
 
 
-_PRESETS: dict[str, Callable[[Any, Mapping[str, Any]], Gold]] = {
-    "choice": _choice,
-    "list": _list,
-    "boolean": _boolean,
-    "gsm8k": _by(lambda text: without_separators(marked_answer(text)), "#### followed by an answer"),
-    "boxed": _by(boxed_answer, "\\boxed{...}"),
-    "stated": _by(stated_answer, "\"the answer is ...\""),
-    "text": _text,
-    "last": _last,
+_PRESETS: dict[str, tuple[str, Callable[[Any, Mapping[str, Any]], Gold]]] = {
+    "choice": ("the choice that is named by", _choice),
+    "list": ("any of the list in", _list),
+    "boolean": ("yes or no from", _boolean),
+    "gsm8k": ("what follows #### in", _by(lambda text: without_separators(marked_answer(text)),
+                                          "#### followed by an answer")),
+    "boxed": ("what is boxed in", _by(boxed_answer, "\\boxed{...}")),
+    "stated": ("what is stated as the answer in", _by(stated_answer, '"the answer is ..."')),
+    "text": ("all of", _text),
+    "last": ("the last answer or number of", _last),
 }
-_MEANINGS = {
-    "choice": "the choice that is named by", "list": "any of the list in", "boolean": "yes or no from",
-    "gsm8k": "what follows #### in", "boxed": "what is boxed in", "stated": "what is stated as the answer in",
-    "text": "all of", "last": "the last answer or number of",
-}
+"""Each preset in words, and how it reads a value beside the rest of its row; auto takes the first that fits."""
+assert {"auto", *_PRESETS} == set(get_args(GoldName))

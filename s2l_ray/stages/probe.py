@@ -19,7 +19,7 @@ from s2l_ray.modeling.probes import judged, masked_prompt, without_prompt
 from s2l_ray.modeling.tokenization import needs_chat_template
 from s2l_ray.recipe.model import ModelConfig, Precision
 from s2l_ray.recipe.recipe import Recipe
-from s2l_ray.rows.chat_messages import stored_conversation
+from s2l_ray.rows.chat_messages import Reading
 from s2l_ray.rows.originals import values
 from s2l_ray.stages.planning import Output, Planning, Step
 from s2l_ray.stages.table import stage_of
@@ -114,7 +114,7 @@ def run_probe(probe: Probe) -> dict[str, Any]:
     """
     started, artifact, resources = time.time(), probe.artifact, probe.recipe.resources
     precision = settle_precision(artifact, probe.recipe.trajectory.precision, resources)
-    arguments = {"probe": probe, "precision": precision, "shape": probe.examples.manifest()["format"]}
+    arguments = {"probe": probe, "precision": precision, "reading": Reading.recorded(probe.examples.manifest())}
     run = run_shards(f"probe {probe.name}", artifact, probe.examples, _ShardProber, arguments, resources)
     facts = {
         "probe": probe.name, **run.facts, "precision": precision,
@@ -127,8 +127,8 @@ def run_probe(probe: Probe) -> dict[str, Any]:
 class _ShardProber:
     """Scores shards in the probe's form; batches are fixed by the shard, so anybody writes the same bytes."""
 
-    def __init__(self, probe: Probe, precision: Precision, shape: str) -> None:
-        self._probe, self._shape = probe, shape
+    def __init__(self, probe: Probe, precision: Precision, reading: Reading) -> None:
+        self._probe, self._reading = probe, reading
         device = start_scoring()
         self._tokenizer = load_tokenizer(probe.tokenizer)
         if probe.model is not None:
@@ -162,9 +162,7 @@ class _ShardProber:
             return without_prompt(examples, self._tokenizer)
         originals = probe.examples.read_table(f"originals/{shard}")
         assert originals["example_id"].equals(examples["example_id"]), shard
-        data = recipe.data
-        conversations = [stored_conversation(row, self._shape, data.columns, data.roles, data.turns)
-                         for row in values(originals)]
+        conversations = [self._reading.conversation(row) for row in values(originals)]
         if probe.name == Need.JUDGE:
             return judged(conversations, recipe.probe, recipe.data.max_length, self._tokenizer)
         counts_N = examples["num_supervised_tokens"].to_numpy()

@@ -16,7 +16,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.listing import format_by_ending
 from s2l_ray.starter.findings import findings
 from s2l_ray.starter.look import Look, look_at
-from s2l_ray.starter.proxy import Proxy, choose_proxy
+from s2l_ray.starter.proxy import HUB_PROXY, Proxy, choose_proxy
 from s2l_ray.starter.survey import HELD, MAX_LENGTHS, Lengths, measure, survey
 from s2l_ray.starter.vocabulary import learn_tokenizer
 from s2l_ray.storage.files import resolve_local
@@ -195,7 +195,7 @@ def _proxy_part(start: _Start, micro: int) -> str:
 """
     epochs, why = (2, "few rows: seen twice") if few else (1, "many rows: once tells them apart")
     return f"""{head}\
-  model:  # of our own making. Published weights know more: {{path: EleutherAI/pythia-70m-deduped}}
+  model:  # of our own making. Published weights know more: {{path: {HUB_PROXY}}}
     config: {_gpt_neox(64, 2, 256, start.max_length)}
     tokenizer: {_text(str(start.tokenizer))}
   epochs: {epochs}  # {why}

@@ -5,6 +5,8 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import PreTrainedTokenizerFast
 
 from s2l_ray.cli.main import main
 from s2l_ray.modeling.examples import ExampleMaker
@@ -18,6 +20,8 @@ from s2l_ray.rows.listing import file_names, list_files
 from s2l_ray.rows.scanning import scan_file
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import plan_units
+
+_SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|User|>", "<|Assistant|>"]
 
 
 class Trap:
@@ -93,3 +97,19 @@ def accounts_of(write_files, quickstart_tokenizer):
         return accounts, pa.concat_tables(kept, promote_options="default") if kept else parts[0].slice(0, 0)
 
     return prepare
+
+
+@pytest.fixture(scope="module")
+def tokenizer_of():
+    """Return a maker of byte-level tokenizers with a chat template."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend.train_from_iterator([], trainers.BpeTrainer(vocab_size=300, special_tokens=_SPECIAL, initial_alphabet=alphabet))
+
+    def make(chat_template):
+        return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
+                                       chat_template=chat_template)
+
+    return make

@@ -9,8 +9,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 from s2l_ray.errors import InputError
 from s2l_ray.metrics.answers import extract_answer
@@ -24,7 +22,6 @@ from s2l_ray.stages.gold import check_rows, find_rule
 
 CASES = Path(__file__).resolve().parents[3] / "shared" / "research" / "field-cases"
 pytestmark = pytest.mark.skipif(not CASES.is_dir(), reason=f"no field cases at {CASES}")
-SPECIAL = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|user|>", "<|assistant|>", "<|User|>", "<|Assistant|>"]
 GAP = "\x00"
 TOOLS = (
     "{%- if tools -%}<|im_start|>system\nTools:\n{% for tool in tools %}{{ tool | tojson }}\n{% endfor %}<|im_end|>\n{%- endif -%}"
@@ -45,22 +42,6 @@ def table(name):
 
 def template(name):
     return (CASES / "templates" / f"{name}.jinja").read_text(encoding="utf-8").rstrip("\n")
-
-
-@pytest.fixture(scope="module")
-def tokenizer_of():
-    """Return a maker of byte-level tokenizers with a chat template."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend.train_from_iterator([], trainers.BpeTrainer(vocab_size=300, special_tokens=SPECIAL, initial_alphabet=alphabet))
-
-    def make(chat_template):
-        return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<|endoftext|>", bos_token="<|endoftext|>",
-                                       chat_template=chat_template)
-
-    return make
 
 
 def texts(tokenizer, kept):

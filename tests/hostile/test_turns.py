@@ -3,8 +3,6 @@
 import json
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import PreTrainedTokenizerFast
 
 DIALOGUE = {"id": "a", "note": "kept", "conversations": [
     {"from": "system", "value": "Be brief."}, {"from": "human", "value": "One?"}, {"from": "gpt", "value": "First."},
@@ -12,20 +10,10 @@ DIALOGUE = {"id": "a", "note": "kept", "conversations": [
     {"from": "human", "value": "Three?"}, {"from": "gpt", "value": "Third."}]}
 
 
-@pytest.fixture(scope="module")
-def byte_tokenizer():
-    """Return a tokenizer of single bytes."""
-    backend = Tokenizer(models.BPE())
-    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    backend.decoder = decoders.ByteLevel()
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    backend.train_from_iterator([], trainers.BpeTrainer(vocab_size=300, special_tokens=["<end>"], initial_alphabet=alphabet))
-    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<end>")
-
-
 @pytest.fixture
-def learned_by(accounts_of, byte_tokenizer):
+def learned_by(accounts_of, tokenizer_of):
     """A function (rows, settings) -> (accounts, seen and learned text of each example)."""
+    byte_tokenizer = tokenizer_of(None)
 
     def run(rows, **settings):
         text = "".join(json.dumps(row) + "\n" for row in rows)

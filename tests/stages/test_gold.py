@@ -44,7 +44,7 @@ def rows_of(rows):
 def test_where_gold_answers_are_is_found_from_the_rows(rows, preset, column, gold):
     rule = find_rule(rows_of(rows), "auto", None)
     assert (rule.preset, rule.column, rule.read(*rows_of(rows)[0]).accepted[0]) == (preset, column, gold)
-    assert gold in rule.told and column in rule.told
+    assert gold in rule.description and column in rule.description
 
 
 def test_any_accepted_answer_is_right():
