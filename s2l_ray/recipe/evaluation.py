@@ -39,7 +39,7 @@ class TaskConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
     """Name of the task in tables, metrics and files, of letters, digits, dot, dash, underscore and blank."""
     preset: Annotated[PresetName | None, WHERE] = None
-    """A well-known set instead of `path` (docs/results.md names them): fills in what is not given, exact match as metric."""
+    """A well-known set instead of `path` (docs/results.md names them): fills in what is not given, with exact match."""
     path: Annotated[str | None, WHERE] = None
     """Held-out rows: a file, a folder or a glob, in any format the data section reads."""
     hub_name: Annotated[str | None, WHERE] = None
