@@ -39,11 +39,24 @@ def _environment_as_it_was():
 
 @pytest.fixture(scope="session")
 def warm():
-    """A server of warm workers for all clusters of this session (see ray_command)."""
+    """A server of warm workers for all clusters of this session (see ray_command); its address, where there is one."""
+    from s2l_ray.execution.warm_launch import can_fork, warm_server
     from s2l_ray.execution.warm_start import warm_workers
 
-    with warm_workers():
-        yield
+    if not can_fork():
+        yield None
+        return
+    with warm_server() as server, warm_workers(server=server):
+        yield server
+
+
+@pytest.fixture(scope="session")
+def on_this_machine(warm, tmp_path_factory):
+    """A function () -> context in which work is done on this machine alone, also beside the cluster of other tests."""
+    from s2l_ray.execution.local.machine import machine_session
+    from s2l_ray.storage.files import Storage
+
+    return lambda: machine_session(Storage(str(tmp_path_factory.mktemp("machine"))), [], warm)
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,6 @@ from s2l_ray.cli.output import exit_codes, print_json
 from s2l_ray.cli.work import Budget, Debug, DryRun, Open, Overrides, run_until
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
-from s2l_ray.recipe.parts import parse_selection
 
 _FROM_FILE = "with --trajectories"
 
@@ -63,6 +62,7 @@ def select(
 def _from_file(
     trajectories: Path, settings: list[str], kind: str, drop_non_finite: bool, embeddings: Path | None, output: Path
 ) -> None:
+    from s2l_ray.recipe.parts import parse_selection  # heavy: OmegaConf
     from s2l_ray.stages.select import select_from_file  # heavy: scikit-learn
 
     config = parse_selection(settings)

@@ -8,7 +8,6 @@ import typer
 from s2l_ray.cli.output import exit_codes, print_json, print_tables
 from s2l_ray.cli.work import Debug
 from s2l_ray.progress.wording import clock, counts
-from s2l_ray.recipe.loading import shipped_recipes
 from s2l_ray.recipe.registry import SELECTORS
 
 
@@ -61,6 +60,8 @@ def selectors(debug: Debug = False) -> None:
 def recipes(debug: Debug = False) -> None:
     """List the shipped recipes."""
     with exit_codes(debug):
+        from s2l_ray.recipe.loading import shipped_recipes  # heavy: OmegaConf
+
         found = shipped_recipes()
         for name, path in found.items():
             first = path.read_text(encoding="utf-8").splitlines()[0].lstrip("# ")

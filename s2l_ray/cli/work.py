@@ -14,14 +14,12 @@ import typer
 from s2l_ray.cli.output import exit_codes, print_json, print_tables, quiet, stdout_kept_free
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import CONSOLE, note
-from s2l_ray.recipe.evaluation import PRESETS
-from s2l_ray.recipe.loading import shipped_recipes
-from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.table import STAGES, Stage
 from s2l_ray.submit.packing import MAX_MIB
 
-if TYPE_CHECKING:  # they bring torch and Ray
+if TYPE_CHECKING:  # they take a second to load
     from s2l_ray.pipeline.plan import RunPlan
+    from s2l_ray.recipe.recipe import Recipe
     from s2l_ray.stages.planning import Step
     from s2l_ray.storage.files import Storage
 
@@ -42,12 +40,15 @@ Debug = Annotated[bool, typer.Option("--debug", help="Show the traceback of an e
 _LAST = STAGES[-1].name
 
 
-def load(source: str, overrides: Overrides) -> Recipe:
+def load(source: str, overrides: Overrides) -> "Recipe":
     """Load a recipe, or make one for rows; the quickstart's data is made on the way."""
     from s2l_ray.quickstart.setting import load_filled  # heavy: numpy, for the quickstart's word problems
-    from s2l_ray.starter.recipe import is_data, starter_recipe  # heavy: pyarrow and tokenizers
+    from s2l_ray.recipe.loading import shipped_recipes  # heavy: OmegaConf
+    from s2l_ray.starter.kind import is_data  # heavy: pyarrow
 
     if source not in shipped_recipes() and is_data(source):
+        from s2l_ray.starter.recipe import starter_recipe  # heavy: transformers
+
         return starter_recipe(source, overrides or [])
     return load_filled(source, overrides or [])
 
@@ -57,7 +58,8 @@ def run_until(
     export: Path | None = None,
 ) -> None:
     """Run a recipe up to a stage and print what came of it, or with `dry` what would run."""
-    from s2l_ray.pipeline.plan import plan_run  # heavy: torch and Ray, as the next two
+    note(f"{source}: planning ...")  # at once: what follows takes a second to load
+    from s2l_ray.pipeline.plan import plan_run  # heavy: pydantic and pyarrow, as the next two
     from s2l_ray.pipeline.run import run_plan
     from s2l_ray.results.results import collect_results, tables_of
 
@@ -84,8 +86,8 @@ def run_until(
     print_json(results)
 
 
-def _dry_run(steps: "Sequence[Step]", recipe: Recipe, storage: "Storage") -> None:
-    from s2l_ray.pipeline.dry_run import dry_run, table_of  # heavy: torch and Ray
+def _dry_run(steps: "Sequence[Step]", recipe: "Recipe", storage: "Storage") -> None:
+    from s2l_ray.pipeline.dry_run import dry_run, table_of  # heavy: pyarrow
 
     plan = dry_run(steps, recipe, storage)
     print_tables([table_of(plan)])
@@ -135,6 +137,8 @@ def run(
             asked += ["target.model.config=null", "target.model.tokenizer=null",
                       f"target.model.path={json.dumps(target)}"]
         if evaluation is not None:
+            from s2l_ray.recipe.evaluation import PRESETS  # heavy: pydantic
+
             known = {"name": evaluation, "preset": evaluation}
             task = known if evaluation in PRESETS else {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
             asked += [f"evaluation.tasks={json.dumps([task])}", "evaluation.include_base=true"]
@@ -218,7 +222,8 @@ def sweep(
 ) -> None:
     """Try selectors, budgets and seeds side by side (the recipe's `sweep`); what they share is computed once."""
     with exit_codes(debug):
-        from s2l_ray.sweep.run import plan_sweep, run_sweep  # heavy: torch and Ray, as the next
+        note(f"{recipe}: planning ...")
+        from s2l_ray.sweep.run import plan_sweep, run_sweep  # heavy: Ray, as the next
         from s2l_ray.sweep.summary import results_of, tables_of
 
         quiet()

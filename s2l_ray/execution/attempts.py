@@ -1,56 +1,38 @@
-"""How often a unit of work has been begun: one that fails, or kills its process, is not begun for ever."""
+"""A unit of work done once, and what is said of those that fail: one that does is not begun for ever."""
 
-import contextlib
 import traceback
-from collections import Counter
-from collections.abc import Iterator, Mapping
-from typing import Any
-
-import ray
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 from s2l_ray.errors import InputError
-from s2l_ray.execution.placement import on_this_node
 
 MAX_ATTEMPTS = 3
 MAX_FAILING = 8  # units; beyond that it is not the units that are bad
+STUCK_S = 3600
+STUCK = ("nothing was finished for over an hour: a unit takes longer than that (lower data.shard_rows), or its process "
+         "hangs. What is finished is kept")
 
 
 class UnitError(RuntimeError):
     """A unit failed at every attempt; all others are done and kept."""
 
 
-@ray.remote
-class _Count:
-    def __init__(self) -> None:
-        self._begun: Counter[int] = Counter()
+class Worker(Protocol):
+    """What does the work: loads what it needs once, then does one unit at a time."""
 
-    def begin(self, unit: int) -> int:
-        self._begun[unit] += 1
-        return self._begun[unit]
+    def run(self, unit: Any) -> Mapping[str, Any]:
+        """Do one unit and return a small row of plain values about it."""
+        ...
 
 
-@contextlib.contextmanager
-def counted_attempts() -> Iterator[Any]:
-    """Have an actor on the driver's node that counts attempts; Ray itself repeats a lost process's unit for ever."""
-    count = _Count.options(**on_this_node()).remote()  # type: ignore[attr-defined]
-    try:
-        yield count
-    finally:
-        ray.kill(count)
-
-
-def attempt(count: Any, unit: int, worker: Any, work: Any) -> Mapping[str, Any]:
-    """Do a unit of work and return its row, or {"error", "trace"} where it failed or was begun too often.
+def attempt(unit: int, worker: Worker, work: Any) -> Mapping[str, Any]:
+    """Do a unit of work and return its row, or {"error", "trace"} where it failed.
 
     Raises
     ------
     InputError
         The user's to fix: another attempt would end the same.
     """
-    begun = ray.get(count.begin.remote(unit))
-    if begun > MAX_ATTEMPTS:
-        died = f"its process died {MAX_ATTEMPTS} times (out of memory, or a crash in a library)"
-        return {"unit": unit, "error": died, "trace": ""}
     try:
         return {"unit": unit, **worker.run(work)}
     except InputError:

@@ -9,24 +9,17 @@ import ray
 from ray.util.placement_group import PlacementGroup, placement_group, remove_placement_group
 
 from s2l_ray.errors import InputError
+from s2l_ray.execution.bundles import Bundle, describe_total, total, training_bundles
 from s2l_ray.execution.ray_internals import abandoned_groups, autoscaling_state
 from s2l_ray.progress.notes import note
 from s2l_ray.progress.wording import clock
-from s2l_ray.recipe.resources import ResourcesConfig, Workers
-
-Bundle = Mapping[str, float]
-"""What one worker takes of a node: Ray's resource -> amount."""
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.recipe.workers import Workers
 
 _FIRST_REPORT_S, _REPORT_S = 3.0, 20.0  # of a wait
 _ASK_S, _ROUNDS = 20.0, 2  # of the autoscaler, after which it has seen a request
 _FREE_S = 30.0
 _GROW_S = 180.0  # what a cloud node takes to start, and some
-
-
-def training_bundles(resources: ResourcesConfig) -> list[Bundle]:
-    """Return what each of the training workers takes, of the fewest that there must be."""
-    worker = {"CPU": resources.cpus_per_worker, **({"GPU": 1} if resources.use_gpu else {})}
-    return [worker] * resources.min_workers
 
 
 def needed_bundles(workers: Workers, resources: ResourcesConfig) -> list[Bundle]:
@@ -36,17 +29,6 @@ def needed_bundles(workers: Workers, resources: ResourcesConfig) -> list[Bundle]
     if workers == "none":
         return []
     return [{"CPU": 1, **({"GPU": 1} if resources.use_gpu and workers == "scoring" else {})}]
-
-
-def total(bundles: Sequence[Bundle]) -> dict[str, float]:
-    """Return the sum of what workers take, by resource."""
-    names = dict.fromkeys(name for bundle in bundles for name in bundle)
-    return {name: sum(bundle.get(name, 0) for bundle in bundles) for name in names}
-
-
-def describe_total(bundles: Sequence[Bundle]) -> str:
-    """Return the sum of what workers take, in words: 4 CPUs and 4 GPUs."""
-    return " and ".join(f"{amount:g} {name}s" for name, amount in total(bundles).items())
 
 
 def check_can_fit(bundles: Sequence[Bundle], *, ask: bool = True) -> None:

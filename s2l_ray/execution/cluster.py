@@ -13,13 +13,17 @@ from typing import Any
 import ray
 
 from s2l_ray.errors import InputError
-from s2l_ray.execution.capacity import check_can_fit, needed_bundles, total, wait_for_capacity
+from s2l_ray.execution.bundles import total
+from s2l_ray.execution.capacity import check_can_fit, needed_bundles, wait_for_capacity
 from s2l_ray.execution.preflight import check_nodes, describe_nodes
 from s2l_ray.execution.warm_start import warm_workers
 from s2l_ray.progress.notes import note
-from s2l_ray.recipe.resources import ResourcesConfig, Workers
+from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.recipe.workers import Workers
 from s2l_ray.storage.files import Storage
 
+LOCAL = "local"
+"""As an address: a cluster of this machine's own."""
 _STARTS = 3
 _TOO_SLOW = ("timed out during startup", "it contains the error message from the dashboard")  # as Ray says it
 
@@ -68,11 +72,14 @@ class Cluster:
 
 
 @contextlib.contextmanager
-def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[str] = ()) -> Iterator[Cluster]:
+def ray_session(
+    resources: ResourcesConfig, storage: Storage, paths: Sequence[str] = (), server: Path | None = None
+) -> Iterator[Cluster]:
     """Be connected to Ray while the block runs.
 
-    Joins `resources.ray_address`, else the cluster of the job this runs in (RAY_ADDRESS), else starts a cluster of
-    this machine's own that ends with the block. A connection that is already there is used and left as it is.
+    Joins `resources.ray_address`, else the cluster of the job this runs in (RAY_ADDRESS), else (or where the address is
+    "local") starts a cluster of this machine's own that ends with the block. A connection that is already there is used
+    and left as it is. `server` is the address of a server of forked workers that is there already.
 
     Raises
     ------
@@ -88,10 +95,10 @@ def ray_session(resources: ResourcesConfig, storage: Storage, paths: Sequence[st
     options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     with contextlib.ExitStack() as stack:
         try:
-            if address:
+            if address and address != LOCAL:
                 ray.init(address=address, **options)
             else:
-                stack.enter_context(warm_workers(use_gpu=resources.use_gpu))
+                stack.enter_context(warm_workers(use_gpu=resources.use_gpu, server=server))
                 # Enough logical CPUs for the training workers, however few cores there are. Ray's default of 30 % of
                 # memory for objects is more than a laptop wants to give; /dev/shm bounds it anyway.
                 cpus = max(os.cpu_count() or 1, resources.min_workers * resources.cpus_per_worker)

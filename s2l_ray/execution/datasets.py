@@ -4,9 +4,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import ray.data
 
+from s2l_ray.modeling.schedule import TRAINED_ON
 from s2l_ray.storage.artifacts import Artifact
-
-_COLUMNS = ["example_id", "input_ids", "supervised"]
 
 
 def read_examples(examples: Artifact, selected: pa.Array | None = None) -> "ray.data.Dataset":
@@ -16,7 +15,7 @@ def read_examples(examples: Artifact, selected: pa.Array | None = None) -> "ray.
     context = ray.data.DataContext.get_current()
     context.use_datasource_v2 = context.enable_progress_bars = False
     dataset = ray.data.read_parquet(storage.path(examples.file("examples")), filesystem=storage.filesystem)
-    dataset = dataset.select_columns(_COLUMNS)
+    dataset = dataset.select_columns(TRAINED_ON)
     if selected is None:
         return dataset
     wanted = ray.put(selected)

@@ -1,11 +1,9 @@
 """What `precision: auto` means: found where the work runs, once for each artifact, and kept with it."""
 
+from collections.abc import Callable
 from typing import Any
 
-import ray
-
-from s2l_ray.execution.placement import on_node
-from s2l_ray.modeling.throughput import has_fast_bf16
+from s2l_ray.execution.local.machine import this_machine
 from s2l_ray.recipe.model import AskedPrecision, Precision
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.storage.artifacts import Artifact
@@ -30,12 +28,25 @@ def settle_precision(artifact: Artifact, asked: AskedPrecision, resources: Resou
 
 
 def _all_are_fast(resources: ResourcesConfig) -> bool:
+    machine = this_machine()
+    if machine is not None:
+        return bool(machine.ask(_is_fast_here))
+    import ray  # heavy
+
+    from s2l_ray.execution.placement import on_node  # heavy: Ray
+
     kind = "GPU" if resources.use_gpu else "CPU"
     nodes = [node for node in ray.nodes() if node["Alive"] and node["Resources"].get(kind, 0) > 0]
     if resources.use_gpu:
         return not any(node.get("Labels", {}).get(_GPU_LABEL) in _GPUS_WITHOUT_BF16 for node in nodes)
     own = ray.get_runtime_context().get_node_id()
-    ask: Any = ray.remote(has_fast_bf16)
+    ask: Any = ray.remote(_is_fast_here)
     others = [ask.options(**on_node(node["NodeID"])).remote() for node in nodes if node["NodeID"] != own]
-    here = [has_fast_bf16()] if any(node["NodeID"] == own for node in nodes) else []
+    here = [_is_fast_here()] if any(node["NodeID"] == own for node in nodes) else []
     return bool(nodes) and all([*here, *ray.get(others)])
+
+
+def _is_fast_here(report: Callable[[Any], None] | None = None) -> bool:
+    from s2l_ray.modeling.throughput import has_fast_bf16  # heavy: torch, which the driver does without
+
+    return has_fast_bf16()

@@ -1,25 +1,17 @@
 """Before any work: every node uses the storage, sees the inputs, and runs the same versions."""
 
-import shutil
-import tempfile
 import uuid
 from collections.abc import Iterable, Sequence
-from pathlib import Path
 from typing import Any
 
-import psutil
 import ray
 from ray.exceptions import NodeDiedError, TaskUnschedulableError, WorkerCrashedError
 
 from s2l_ray.errors import InputError
+from s2l_ray.execution.node import check_node, look
 from s2l_ray.execution.placement import on_node
-from s2l_ray.recipe.model import ModelConfig
-from s2l_ray.recipe.recipe import Recipe
-from s2l_ray.rows.listing import list_files
-from s2l_ray.storage.artifacts import package_versions
 from s2l_ray.storage.files import Storage
 
-_MIN_DISK_BYTES = _MIN_MEMORY_BYTES = 1 << 30
 _MAX_LOST = 5
 
 
@@ -72,27 +64,8 @@ def _check(nodes: list[str], storage: Storage, paths: Sequence[str]) -> dict[str
             "object store (s3://...) that every node can reach."
         )
     for node in found:
-        _check_node(node)
+        check_node(node)
     return dict(zip(nodes, found, strict=True))
-
-
-def _check_node(node: dict[str, Any]) -> None:
-    ours, where = package_versions(), f"node {node['address']}"
-    other = {name: theirs for name, theirs in node["versions"].items() if name in ours and ours[name] != theirs}
-    absent = sorted(set(ours) - set(node["versions"]))
-    if other or absent:
-        differ = [f"{name} {theirs} instead of {ours[name]}" for name, theirs in other.items()]
-        raise InputError(f"{where} has {', '.join([*differ, *(f'no {name}' for name in absent)])}: install the same "
-                         "versions on every node (pip install --constraint constraints.txt)")
-    if node["missing"]:
-        raise InputError(f"{where} does not see {node['missing'][0]}: use a folder that all nodes share, or a URI "
-                         "(s3://...) or hub name")
-    if node["free_disk_bytes"] < _MIN_DISK_BYTES:
-        raise InputError(f"{where} has {node['free_disk_bytes'] / 1e9:.1f} GB of disk left in {node['scratch']}; at "
-                         f"least {_MIN_DISK_BYTES / 1e9:.1f} GB are needed for temporary files: free some")
-    if node["free_memory_bytes"] < _MIN_MEMORY_BYTES:
-        raise InputError(f"{where} has {node['free_memory_bytes'] / 1e9:.1f} GB of memory left; at least "
-                         f"{_MIN_MEMORY_BYTES / 1e9:.1f} GB are needed: end what else runs there, or take larger nodes")
 
 
 def _on(node: str, function: object) -> ray.remote_function.RemoteFunction:
@@ -101,17 +74,7 @@ def _on(node: str, function: object) -> ray.remote_function.RemoteFunction:
 
 def _look(storage: Storage, folder: str, node: str, paths: list[str]) -> dict[str, Any]:
     """Write to the storage, and return what this node has."""
-    address, error = ray.util.get_node_ip_address(), None
-    try:
-        storage.write_bytes(f"{folder}/{node}", node.encode())
-    except OSError as problem:
-        error = f"node {address} cannot write ({problem})"
-    return {
-        "address": address, "error": error, "versions": package_versions(), "scratch": tempfile.gettempdir(),
-        "missing": [path for path in paths if not Path(path).exists()],
-        "free_disk_bytes": shutil.disk_usage(tempfile.gettempdir()).free,
-        "free_memory_bytes": psutil.virtual_memory().available,
-    }
+    return look(storage, folder, node, paths, ray.util.get_node_ip_address())
 
 
 def _read(storage: Storage, folder: str, nodes: list[str]) -> str | None:
@@ -135,17 +98,3 @@ def describe_nodes(nodes: Sequence[dict[str, Any]]) -> str:
         f"{have.get('object_store_memory', 0) / 1e9:.1f} GB object store", f"{free / 1e9:.0f} GB disk free",
     )
     return f"{len(nodes)} {'node' if len(nodes) == 1 else 'nodes'}: {', '.join(amounts)}"
-
-
-def local_inputs(recipe: Recipe) -> list[str]:
-    """Return the files and folders of this machine that a recipe reads, of data sets of many files the first."""
-    folders = local_folders(list(recipe.models().values()))
-    data = [path for path in (recipe.data.path, *(task.path for task in recipe.evaluation.tasks)) if path]
-    files = [list_files(path)[0] for path in data if "://" not in path]
-    return list(dict.fromkeys([*files, *folders]))
-
-
-def local_folders(models: Sequence[ModelConfig]) -> list[str]:
-    """Return the folders of this machine that models and their tokenizers are in."""
-    folders = [name for model in models for name in (model.path, model.tokenizer) if name]
-    return list(dict.fromkeys(folder for folder in folders if Path(folder).is_dir()))

@@ -1,15 +1,12 @@
 """How training workers reach each other: each by the network interface that its node's address belongs to."""
 
-import os
 from dataclasses import dataclass
 
-import psutil
 import ray
 from ray.train.torch import TorchConfig
 
+from s2l_ray.execution.interfaces import name_interface
 from s2l_ray.execution.ray_internals import torch_backend
-
-_INTERFACE = "GLOO_SOCKET_IFNAME"
 
 
 @dataclass
@@ -27,13 +24,9 @@ class ByNodeAddress(TorchConfig):
 
 class _Backend(torch_backend(TorchConfig())):  # type: ignore[misc]
     def on_start(self, worker_group, backend_config):
-        worker_group.execute(name_interface)
+        worker_group.execute(_name_own_interface)
         super().on_start(worker_group, backend_config)
 
 
-def name_interface() -> None:
-    """Name to gloo, in this process, the interface of the address that Ray knows this node by, unless one is set."""
-    own = ray.util.get_node_ip_address()
-    for name, addresses in psutil.net_if_addrs().items():
-        if any(address.address == own for address in addresses):
-            os.environ.setdefault(_INTERFACE, name)
+def _name_own_interface() -> None:
+    name_interface(ray.util.get_node_ip_address())

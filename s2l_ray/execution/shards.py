@@ -1,9 +1,10 @@
 """Work on every shard of a prepared pool, one output file a shard: the shard is the unit of retry and of resume."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.work_units import run_units
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.storage.artifacts import Artifact
@@ -33,7 +34,7 @@ def run_shards(
     name: str,
     artifact: Artifact,
     examples: Artifact,
-    worker: type,
+    worker: Callable[..., Worker],
     arguments: Mapping[str, Any],
     resources: ResourcesConfig,
 ) -> ShardRun:

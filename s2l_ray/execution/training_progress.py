@@ -9,8 +9,10 @@ import ray
 from ray.train import UserCallback
 
 from s2l_ray.errors import InputError
-from s2l_ray.execution.capacity import Waiting, requested_capacity, training_bundles
-from s2l_ray.execution.preflight import alive_nodes, check_nodes, local_folders
+from s2l_ray.execution.bundles import training_bundles
+from s2l_ray.execution.capacity import Waiting, requested_capacity
+from s2l_ray.execution.inputs import local_folders
+from s2l_ray.execution.preflight import alive_nodes, check_nodes
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress.bars import task
 from s2l_ray.progress.notes import note

@@ -35,6 +35,9 @@ READ_AT_IMPORT = (
 )
 """A worker for which one of these is other than for its driver is not forked: it would not take effect."""
 READ_LATER = {"OMP_NUM_THREADS", "PYTHONBREAKPOINT"}
+SET_AT_IMPORT = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}  # by scikit-learn, here too
+READY = "ready"
+"""File beside the socket that says that all is loaded."""
 DRIVER_POLL_S = 2
 STUB_TIMEOUT_S = 5
 LARGEST_REQUEST = 1 << 24
@@ -127,7 +130,7 @@ def refusal(worker: Worker, environment: dict[str, str]) -> str:
     # Where DS_ACCELERATOR is not set, deepspeed finds what there is; without a GPU, that is the CPU.
     ours, theirs = ({"DS_ACCELERATOR": "cpu", **variables} for variables in (environment, worker.environment))
     differing = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)
-                 and name.startswith(READ_AT_IMPORT) and name not in READ_LATER]
+                 and name.startswith(READ_AT_IMPORT) and name not in READ_LATER | SET_AT_IMPORT]
     if differing:
         return f"its environment differs from the driver's in {', '.join(differing)}"
     threads = len(os.listdir("/proc/self/task"))
@@ -198,6 +201,7 @@ def main() -> None:
     os.environ.update(WHILE_LOADING)
     obstacle = load(sys.argv[3:], parent)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # children are Ray's: nobody here waits for them
+    Path(folder, READY).touch()
     gc.freeze()  # else the collector of each child writes to, and so copies, all that they share
     worker = serve(listener, environment, parent, obstacle)
     if worker is None:

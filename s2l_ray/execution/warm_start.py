@@ -4,72 +4,36 @@ A worker otherwise takes some 10 s of a core to import torch and transformers, a
 """
 
 import contextlib
-import logging
 import os
-import shutil
-import socket
-import subprocess
-import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s2l_ray.execution.ray_internals import worker_set_up
+from s2l_ray.execution.warm_launch import PRELOAD, can_fork, warm_server
 from s2l_ray.execution.warm_stub import SETUP, SOCKET
 
-logger = logging.getLogger(__name__)
-
-PRELOAD = (
-    "numpy", "pandas", "pyarrow", "pyarrow.compute", "pyarrow.dataset", "pyarrow.fs", "pyarrow.parquet", "scipy.stats",
-    "sklearn.cluster", "torch", "torch.distributed", "torch._dynamo", "transformers", "transformers.trainer",
-    "accelerate", "datasets", "deepspeed", "threadpoolctl",
-)
-"""None of them imports Ray or starts a thread."""
 HERE = Path(__file__).parent
 
 
 @contextlib.contextmanager
-def warm_workers(preload: Sequence[str] = PRELOAD, *, use_gpu: bool = False) -> Iterator[None]:
+def warm_workers(
+    preload: Sequence[str] = PRELOAD, *, use_gpu: bool = False, server: Path | None = None
+) -> Iterator[None]:
     """Let Ray clusters that this process starts within the block fork their workers: wrap ray.init and ray.shutdown.
 
     A worker that cannot be forked starts as Ray starts it: another environment or interpreter, a server that is still
     loading after 30 s or has died. With GPUs, outside Linux and under coverage, all do: CUDA does not survive a fork,
-    and neither does what counts lines.
+    and neither does what counts lines. `server` is the address of a server that is there already.
     """
-    if use_gpu or sys.platform != "linux" or {"COVERAGE_PROCESS_START", "COVERAGE_PROCESS_CONFIG"} & os.environ.keys():
+    if use_gpu or not can_fork():
         yield
         return
-    folder = Path(tempfile.mkdtemp(prefix="s2l-warm-", dir="/tmp"))  # mode 0700; a socket's path must be short
-    server = _start_server(folder, preload)
-    try:
-        with _stub_in_place(folder / "socket"):
+    if server is not None:
+        with _stub_in_place(server):
             yield
-    finally:
-        _end(server, folder)
-
-
-def _start_server(folder: Path, preload: Sequence[str]) -> subprocess.Popen[bytes]:
-    """Start the server; stubs can call it at once, and wait until it has loaded."""
-    with socket.socket(socket.AF_UNIX) as listener, (folder / "log").open("wb") as log:
-        listener.bind(str(folder / "socket"))
-        listener.listen(128)
-        command = [sys.executable, str(HERE / "warm_server.py"), str(listener.fileno()), str(folder), *preload]
-        # Its standard input is how it learns that we ended. In a session of its own, Ctrl-C does not reach it before.
-        return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log, pass_fds=[listener.fileno()],
-                                start_new_session=True)
-
-
-def _end(server: subprocess.Popen[bytes], folder: Path) -> None:
-    """End the server, and tell what it died of if it had."""
-    died = server.poll()
-    if died:
-        lines = (folder / "log").read_text(errors="replace").splitlines() if folder.exists() else []
-        logger.warning("Workers started cold: the server of warm ones ended with %d: %s", died, "".join(lines[-1:]))
-    assert server.stdin is not None
-    server.stdin.close()
-    server.terminate()
-    server.wait()
-    shutil.rmtree(folder, ignore_errors=True)
+        return
+    with warm_server(preload) as address, _stub_in_place(address):
+        yield
 
 
 @contextlib.contextmanager

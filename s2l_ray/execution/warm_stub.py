@@ -9,7 +9,7 @@ import os
 import resource
 import socket
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 SOCKET = "S2L_WARM_SOCKET"
@@ -55,17 +55,24 @@ def worker_of(arguments: list[str]) -> tuple[list[str], dict[str, str]]:
 def request_of(arguments: list[str]) -> dict[str, Any]:
     """Return all that makes a process this one: what the server's child takes over."""
     command, variables = worker_of(arguments)
+    return request_for(command, {**os.environ, **variables})
+
+
+def request_for(command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+    """Return the request for a process with this command and environment, and all else as it is here."""
     umask = os.umask(0o077)
     os.umask(umask)
     return {
-        "command": command, "environment": {**os.environ, **variables}, "folder": os.getcwd(), "umask": umask,
+        "command": command, "environment": environment, "folder": os.getcwd(), "umask": umask,
         "nice": os.nice(0), "limits": {name: resource.getrlimit(getattr(resource, name)) for name in LIMITS},
         "executable": sys.executable,
     }
 
 
-def ask(address: str, request: dict[str, Any]) -> None:
-    """Have the server fork this worker.
+def ask(
+    address: str, request: dict[str, Any], files: Sequence[int] = (0, 1, 2), patience_s: float = PATIENCE_S
+) -> int:
+    """Have the server fork this worker, with these files as its standard ones; return its process id.
 
     The child waits for our word: were it not for that, a stub that lost patience as the server forked would leave two
     workers of one id.
@@ -79,14 +86,15 @@ def ask(address: str, request: dict[str, Any]) -> None:
     """
     message = json.dumps(request).encode()
     with socket.socket(socket.AF_UNIX) as server:
-        server.settimeout(PATIENCE_S)
+        server.settimeout(patience_s)
         server.connect(address)
-        socket.send_fds(server, [len(message).to_bytes(8, "big")], [0, 1, 2])
+        socket.send_fds(server, [len(message).to_bytes(8, "big")], files)
         server.sendall(message)
         answer = server.recv(4096)
         if not answer.isdigit():
             raise ColdStartError(answer.decode() or "the server ended")
         server.sendall(b"go")
+    return int(answer)
 
 
 def main(describe: Callable[[list[str]], dict[str, Any]] = request_of) -> None:

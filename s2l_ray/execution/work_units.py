@@ -1,68 +1,19 @@
-"""Run units of work on all cores or GPUs through Ray Data: each unit alone is retried, and results stream back."""
+"""Run units of work on all cores or GPUs: each unit alone is retried, and results stream back."""
 
-import pickle
+import contextlib
 import time
-import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any, Protocol, cast
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
-import pyarrow as pa
-import ray
-from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
-from ray.data.exceptions import ExecutionTimeoutError
-
-from s2l_ray.errors import InputError
-from s2l_ray.execution.attempts import (
-    MAX_ATTEMPTS,
-    MAX_FAILING,
-    attempt,
-    counted_attempts,
-    describe_failure,
-    unit_error,
-)
-from s2l_ray.execution.capacity import Bundle, Waiting, num_fitting
-from s2l_ray.execution.metrics import count_for_prometheus
-from s2l_ray.execution.ray_internals import ExecutionCallback
+from s2l_ray.execution.attempts import MAX_ATTEMPTS, MAX_FAILING, Worker, describe_failure, unit_error
+from s2l_ray.execution.local.machine import this_machine
+from s2l_ray.execution.local.units import rows_here
 from s2l_ray.progress.bars import Task, task
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.resources import ResourcesConfig
 
-
-class Worker(Protocol):
-    """What does the work: loads what it needs once, then does one unit at a time."""
-
-    def run(self, unit: Any) -> Mapping[str, Any]:
-        """Do one unit and return a small row of plain values about it."""
-        ...
-
-
-class _UnitRunner:
-    """What Ray Data calls: takes a unit out of its row and runs it."""
-
-    def __init__(self, worker: Callable[..., Worker], arguments: dict[str, Any], name: str, count: Any) -> None:
-        self._worker, self._name, self._count = worker(**arguments), name, count
-
-    def __call__(self, batch: pa.Table) -> pa.Table:
-        rows = [attempt(self._count, row["unit"], self._worker, pickle.loads(row["work"])) for row in batch.to_pylist()]
-        for row in rows:
-            if "error" not in row:
-                count_for_prometheus(self._name, {"units": 1, "tokens": row.get("num_tokens", 0)})
-        return pa.Table.from_pylist(rows)
-
-
-_STUCK_S = 3600
-_STUCK = ("nothing was finished for over an hour: a unit takes longer than that (lower data.shard_rows), or its "
-          "process hangs. What is finished is kept")
-_LOOK_S = 5.0  # between looks at the nodes
-_kept: dict[str, _UnitRunner] = {}
-
-
-def _run_in_task(batch: pa.Table, key: str, **keywords: Any) -> pa.Table:
-    """Run a unit in a plain task: Ray reuses its processes for later tasks, so a worker is loaded once in each."""
-    if key not in _kept:
-        _kept.clear()  # one at a time: a worker may hold a model
-        _kept[key] = _UnitRunner(**keywords)
-    return _kept[key](batch)
+Pass = Callable[[Mapping[int, Any]], Iterable[Mapping[str, Any]]]
+"""Does numbered units once and gives their rows as they come."""
 
 
 def run_units(
@@ -91,8 +42,9 @@ def run_units(
     units
         Picklable descriptions of the work.
     actors
-        Whether workers live in actors of their own, for long work with much to load. Otherwise they run in tasks,
-        whose processes serve later stages too: starting one takes longer than many a small unit.
+        Whether there is much to load for long work: on Ray, workers live in actors of their own then. Otherwise they
+        run in tasks, whose processes serve later stages too, and on this machine alone a few units in this process:
+        starting one takes longer than many a small unit.
     gpu
         Whether a worker takes a GPU (with `resources.use_gpu`); it then lives in an actor.
     describe
@@ -107,13 +59,14 @@ def run_units(
     """
     if not units:
         return []
-    keywords = {"worker": worker, "arguments": dict(arguments), "name": name, "key": uuid.uuid4().hex}
     numbered, done = dict(enumerate(units)), dict[int, dict[str, Any]]()
-    with counted_attempts() as count, task(name, len(units), unit_name) as progress:
+    with (
+        _passes(name, worker, dict(arguments), resources, actors=actors, gpu=gpu) as run_pass,
+        task(name, len(units), unit_name) as progress,
+    ):
         for repeated in range(MAX_ATTEMPTS):
             todo = {number: unit for number, unit in numbered.items() if number not in done}
-            dataset = _dataset({**keywords, "count": count}, todo, resources, actors=actors, gpu=gpu)
-            failed = _collect(name, dataset, done, progress)
+            failed = _collect(run_pass(todo), done, progress)
             if not failed:
                 break
             message = describe_failure(name, failed[0], describe(numbered[failed[0]["unit"]]), len(failed))
@@ -124,12 +77,28 @@ def run_units(
     return [done[number] for number in numbered]
 
 
+@contextlib.contextmanager
+def _passes(
+    name: str, worker: Callable[..., Worker], arguments: dict[str, Any], resources: ResourcesConfig, *,
+    actors: bool, gpu: bool,
+) -> Iterator[Pass]:
+    """Give what does units once: this machine where the work runs on it alone, else Ray Data."""
+    machine = this_machine()
+    if machine is not None:
+        yield lambda units: rows_here(machine, worker, arguments, units, resources, few_inside=not (actors or gpu))
+        return
+    from s2l_ray.execution.ray_units import ray_passes  # heavy: Ray Data
+
+    with ray_passes(name, worker, arguments, resources, actors=actors, gpu=gpu) as run_pass:
+        yield run_pass
+
+
 def _collect(
-    name: str, dataset: "ray.data.Dataset", done: dict[int, dict[str, Any]], progress: Task
+    rows: Iterable[Mapping[str, Any]], done: dict[int, dict[str, Any]], progress: Task
 ) -> list[dict[str, Any]]:
     """Put the rows of a pass into `done` as they come, and return those of units that failed, in order."""
     started, num_tokens, failed = time.monotonic(), 0, []
-    for row in map(dict, _unless_stuck(name, dataset)):
+    for row in map(dict, rows):
         if "error" in row:
             failed.append(row)
             if len(failed) > MAX_FAILING:
@@ -140,63 +109,3 @@ def _collect(
         speed = {"tokens/s": num_tokens / (time.monotonic() - started)} if num_tokens else None
         progress.update(len(done), speed)
     return sorted(failed, key=lambda row: row["unit"])
-
-
-def _unless_stuck(name: str, dataset: "ray.data.Dataset") -> Iterator[Mapping[str, Any]]:
-    """Yield the rows; InputError where none comes any more."""
-    try:
-        yield from dataset.iter_rows()
-    except ExecutionTimeoutError as error:
-        raise InputError(f"{name}: {_STUCK}") from error
-
-
-def _dataset(
-    keywords: dict[str, Any], units: Mapping[int, Any], resources: ResourcesConfig, *, actors: bool, gpu: bool
-) -> "ray.data.Dataset":
-    """Return the lazy dataset whose rows are what the workers return."""
-    context = DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    # A pool grows when all of its workers are busy. Set before the dataset is made, which takes a copy.
-    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0
-    on_gpu = gpu and resources.use_gpu
-    max_processes = min(len(units), resources.num_scoring_workers or len(units))
-    # One block for each unit makes one task of it. The pickles are our own, made and read within this run.
-    blocks = [pa.table({"unit": [number], "work": [pickle.dumps(unit)]}) for number, unit in units.items()]
-    dataset: ray.data.Dataset = ray.data.from_arrow(blocks)
-    # Where there is no node for a while, that is bounded by itself.
-    dataset.context.execution_no_progress_timeout_s = _STUCK_S + resources.wait_timeout_s
-    taken: Bundle = {"CPU": 1, "GPU": 1} if on_gpu else {"CPU": 1}
-    watch = _node_watch(keywords["name"], taken, resources.wait_timeout_s)
-    dataset.context.custom_execution_callback_classes = [watch]
-    shape: dict[str, Any] = {"batch_size": 1, "batch_format": "pyarrow", "num_cpus": 1}
-    if actors or on_gpu:
-        # One task at a time: a second one waiting at a busy worker is lost to the idle one beside it. The pool starts
-        # with what the cluster has room for and grows with it.
-        num_first = max(1, min(max_processes, num_fitting(taken)))
-        pool = ActorPoolStrategy(min_size=1, max_size=max_processes, initial_size=num_first,
-                                 max_tasks_in_flight_per_actor=1)
-        gpus = 1 if on_gpu else None
-        made_with = {name: value for name, value in keywords.items() if name != "key"}
-        return dataset.map_batches(_UnitRunner, fn_constructor_kwargs=made_with, compute=pool, num_gpus=gpus, **shape)
-    tasks, in_task = TaskPoolStrategy(max_processes), cast(Any, _run_in_task)
-    return dataset.map_batches(in_task, fn_kwargs=keywords, compute=tasks, **shape)
-
-
-def _node_watch(name: str, taken: Bundle, timeout_s: float) -> type[ExecutionCallback]:
-    """Return what Ray Data calls at each step: where no node is left for the work, the wait is reported and bounded."""
-
-    class NodeWatch(ExecutionCallback):
-        def __init__(self) -> None:
-            self._waiting, self._looked = Waiting(name, [taken], timeout_s), time.monotonic()
-
-        def on_execution_step(self, executor: Any) -> None:
-            if time.monotonic() - self._looked < _LOOK_S:
-                return
-            self._looked = time.monotonic()
-            if num_fitting(taken):
-                self._waiting.restart()
-            else:
-                self._waiting.report()
-
-    return NodeWatch

@@ -151,10 +151,10 @@ def _interval(
         return value, value, 0.0 if value else 1.0
     pieces = by_seeds**2 / max(1, num_seeds - 1) + by_examples**2 / max(1, num_examples - 1)
     freedom = max(1.0, (by_seeds + by_examples - noise) ** 2 / pieces)
-    from scipy import stats  # heavy
+    from scipy.special import stdtr, stdtrit  # heavy: of Student's t, the distribution and its inverse
 
-    half = float(stats.t.ppf(0.975, freedom)) * error
-    return value - half, value + half, float(2 * stats.t.sf(abs(value) / error, freedom))
+    half = float(stdtrit(freedom, 0.975)) * error
+    return value - half, value + half, float(2 * stdtr(freedom, -abs(value) / error))
 
 
 def _variance(effects: NDArray[np.float64]) -> float:

@@ -8,6 +8,9 @@ from s2l_ray.recipe.scoring import TrajectoryConfig
 from s2l_ray.recipe.training import TrainingConfig
 from s2l_ray.storage.files import Storage
 
+TRAINED_ON = ["example_id", "input_ids", "supervised"]
+"""Columns of the examples that a training reads."""
+
 
 @dataclass(frozen=True)
 class TrajectoryPoint:

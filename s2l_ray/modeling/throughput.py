@@ -1,8 +1,7 @@
 """How fast this machine multiplies, how many products a scoring needs, and whether bf16 is fast here."""
 
 import time
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional
@@ -40,24 +39,6 @@ def matmul_rate(device: torch.device, precision: Precision) -> float:
                 torch.cuda.synchronize(device)
             best = min(best, time.perf_counter() - started)
     return 2 * rows * inner * columns / best
-
-
-def throughput_facts(shards: Sequence[Mapping[str, Any]], wall_s: float) -> dict[str, Any]:
-    """Return the speed of a loss pass over shards that took `wall_s` in all, for people and for the manifest.
-
-    `peak_share` is what the scoring processes reached, while they scored, of the rate of matrix products that each
-    of them measured; `tokens_per_s` is over the wall clock, the start of the processes included.
-    """
-    if not shards:
-        return {"num_tokens_scored": 0}
-    total = {name: sum(shard[name] for shard in shards) for name in ("num_tokens", "num_padded_tokens", "model_s")}
-    return {
-        "num_tokens_scored": total["num_tokens"],
-        "tokens_per_s": round(total["num_tokens"] / wall_s, 1),
-        "model_s": round(total["model_s"], 3),
-        "padding_share": round(1 - total["num_tokens"] / total["num_padded_tokens"], 4),
-        "peak_share": round(sum(s["operations"] / s["peak_rate"] for s in shards) / total["model_s"], 4),
-    }
 
 
 def scoring_operations(model: "PreTrainedModel", num_tokens: int, num_supervised: int) -> float:

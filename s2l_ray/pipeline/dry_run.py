@@ -5,10 +5,8 @@ from typing import Any
 
 from rich.table import Table
 
-from s2l_ray.execution.capacity import describe_total, training_bundles
-from s2l_ray.execution.cluster import ray_session
-from s2l_ray.execution.preflight import local_inputs
-from s2l_ray.pipeline.run import check_first
+from s2l_ray.execution.bundles import describe_total, training_bundles
+from s2l_ray.pipeline.run import ready_place
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.stages.planning import Step
@@ -24,10 +22,9 @@ def dry_run(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> dict[str
     InputError
         What a real run would be refused for before it starts.
     """
-    with ray_session(recipe.resources, storage, local_inputs(recipe)) as cluster:
-        check_first(steps, cluster, ask=False)
+    with ready_place(steps, recipe, storage, ask=False) as place:
         return {
-            "run": recipe.name, "storage": storage.uri, "cluster": cluster.describe(),
+            "run": recipe.name, "storage": storage.uri, "cluster": place.describe(),
             "steps": [
                 {"label": step.label, "folder": step.artifact.folder, "state": _state(step, storage),
                  "where": _where(step.stage, recipe.resources)} for step in steps

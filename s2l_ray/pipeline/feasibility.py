@@ -1,10 +1,10 @@
 """Whether what a recipe asks for is possible, as far as that is known before any work."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from s2l_ray.modeling.models import fresh_config, load_tokenizer, model_identity, tokenizer_identity
+from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
@@ -14,13 +14,35 @@ from s2l_ray.stages.planning import FOR_TARGET, Step
 from s2l_ray.tables.needs import Need
 
 
-def check_model(model: ModelConfig) -> None:
-    """Refuse a model or tokenizer that is not there or cannot be loaded."""
-    tokenizer_identity(model)  # first: without a network it refuses at once, transformers tries for a minute
+def check_files(model: ModelConfig) -> None:
+    """Refuse a model or tokenizer that is not there."""
+    tokenizer_identity(model)  # without a network it refuses at once, transformers tries for a minute
     model_identity(model)
-    tokenizer = load_tokenizer(model)
-    if model.config is not None:
-        fresh_config(model, len(tokenizer))
+
+
+def check_work(steps: Sequence[Step], recipes: Iterable[Recipe]) -> None:
+    """Refuse what is known to fail of the steps that are left of some recipes, before any worker starts.
+
+    Raises
+    ------
+    InputError
+        A tokenizer cannot be loaded, a config makes no model, or what a step itself refuses.
+    """
+    from s2l_ray.modeling.models import fresh_config, load_tokenizer  # heavy: transformers
+
+    models = {repr(model): model for recipe in recipes for model in recipe.models().values()}
+    for model in models.values():
+        tokenizer = load_tokenizer(model)
+        if model.config is not None:
+            fresh_config(model, len(tokenizer))
+    for step in unfinished(steps):
+        if step.check is not None:
+            step.check()
+
+
+def unfinished(steps: Sequence[Step]) -> list[Step]:
+    """Return the steps that are left."""
+    return [step for step in steps if not step.artifact.is_finished]
 
 
 def check_pool(recipe: Recipe, steps: Sequence[Step]) -> None:

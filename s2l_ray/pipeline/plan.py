@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from s2l_ray.pipeline.feasibility import check_model, check_pool
+from s2l_ray.pipeline.feasibility import check_files, check_pool
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import STAGES
@@ -42,12 +42,12 @@ def plan_run(recipe: Recipe, until: str = STAGES[-1].name) -> RunPlan:
     Raises
     ------
     InputError
-        Anything that can be known now to be wrong: the storage, data files, models, tokenizers, selectors, a
-        budget or number of clusters above the number of rows.
+        Anything that can be known now to be wrong: the storage, data files, models that are not there, selectors, a
+        budget or number of clusters above the number of rows. What takes loading is refused by `check_work`.
     """
     storage = Storage.open(recipe.storage)
     for model in recipe.models().values():
-        check_model(model)
+        check_files(model)
     plan = RunPlan(recipe, storage, tuple(Planning(recipe, storage).plan_until(until)))
     plan.check()
     return plan

@@ -2,14 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
-import ray
+import psutil
 
-from s2l_ray.execution.cluster import Cluster, ray_session
-from s2l_ray.execution.preflight import local_inputs
+from s2l_ray.execution.inputs import local_inputs
+from s2l_ray.execution.session import Place, session
+from s2l_ray.pipeline.feasibility import check_work, unfinished
 from s2l_ray.pipeline.plan import RunPlan
 from s2l_ray.progress.notes import note
 from s2l_ray.progress.wording import clock, counts
@@ -40,7 +42,7 @@ def run_steps(
 ) -> list[Done]:
     """Run what is not finished yet, in order, and return what came of each step.
 
-    Ray starts with the first step that has work to do, so finished steps answer at once.
+    Workers, and Ray where it is needed, start with the first step that has work to do: finished ones answer at once.
 
     Parameters
     ----------
@@ -49,15 +51,16 @@ def run_steps(
     """
     done = []
     with contextlib.ExitStack() as stack:
-        cluster: Cluster | None = None
+        place: Place | None = None
         for step in steps:
             started, is_reused = time.time(), step.artifact.is_finished
             if is_reused:
                 manifest = step.artifact.manifest()
             else:
-                if cluster is None:
-                    cluster = stack.enter_context(_connected(steps, recipe, storage))
-                cluster.make_ready(step.label, step.stage.workers)
+                if place is None:
+                    place = stack.enter_context(ready_place(steps, recipe, storage))
+                    note(f"running on {place.describe()}")
+                place.make_ready(step.label, step.stage.workers)
                 manifest = step.run()
                 if step.most_rows is not None:
                     check()
@@ -69,31 +72,27 @@ def run_steps(
 
 
 @contextlib.contextmanager
-def _connected(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> Any:
-    """Be connected to a Ray cluster that can do the steps that are left."""
-    if not ray.is_initialized():
-        note("starting Ray ...")
-    with ray_session(recipe.resources, storage, local_inputs(recipe)) as cluster:
-        check_first(steps, cluster)
-        note(f"running on {cluster.describe()}")
-        yield cluster
+def ready_place(
+    steps: Sequence[Step], recipe: Recipe, storage: Storage, *, ask: bool = True, others: Iterable[Recipe] = ()
+) -> Iterator[Place]:
+    """Have a place that can do the steps that are left; what is known to fail is refused first.
 
-
-def check_first(steps: Sequence[Step], cluster: Cluster, *, ask: bool = True) -> None:
-    """Refuse what can be known to fail before the first step runs: nodes, room for each stage, lost checkpoints.
-
-    `ask` is whether an autoscaler may be asked for nodes.
+    Parameters
+    ----------
+    ask
+        Whether an autoscaler may be asked for nodes.
+    others
+        Further recipes that the steps are of.
 
     Raises
     ------
     InputError
         With what to change.
     """
-    left = [step for step in steps if not step.artifact.is_finished]
-    cluster.check([step.stage.workers for step in left], ask=ask)
-    for step in left:
-        if step.check is not None:
-            step.check()
+    first = partial(check_work, steps, [recipe, *others])
+    with session(recipe.resources, storage, local_inputs(recipe), first) as place:
+        place.check([step.stage.workers for step in unfinished(steps)], ask=ask)
+        yield place
 
 
 def record_run(plan: RunPlan, command: str) -> None:
@@ -103,6 +102,7 @@ def record_run(plan: RunPlan, command: str) -> None:
         "recipe": plan.recipe.model_dump(),
         "command": command,
         "git_commit": git_commit(),
+        "process_started": psutil.Process().create_time(),
         "started": time.time(),
         "steps": [step.record for step in plan.steps],
     })

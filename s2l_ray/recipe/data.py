@@ -5,7 +5,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from s2l_ray.recipe.registry import SHAPES, known_in
+from s2l_ray.recipe.known import known_in
+from s2l_ray.recipe.registry import SHAPES
 from s2l_ray.recipe.settings import WHERE, Count, Fraction, Section
 
 ShapeName = Annotated[str, known_in(SHAPES, "auto")]

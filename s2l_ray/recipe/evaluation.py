@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from s2l_ray.recipe.data import DataConfig, ShapeName
-from s2l_ray.recipe.registry import METRICS, known_in
+from s2l_ray.recipe.known import known_in
+from s2l_ray.recipe.registry import METRICS
 from s2l_ray.recipe.settings import WHERE, Count, Section
 
 MetricName = Annotated[str, known_in(METRICS)]

@@ -13,8 +13,6 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
-from pydantic import AfterValidator
-
 from s2l_ray.errors import InputError
 
 
@@ -60,11 +58,6 @@ class Registry:
 
     def __iter__(self) -> Iterator[Any]:
         return (self.find(name) for name in self.names)
-
-
-def known_in(registry: Registry, *also: str) -> AfterValidator:
-    """Return pydantic's check of a field that names one of these things, or one of a few words."""
-    return AfterValidator(lambda name: registry.check(name, also))
 
 
 SELECTORS = Registry("selector", "s2l_ray.selectors.methods", "SELECTOR")

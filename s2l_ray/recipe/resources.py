@@ -1,14 +1,10 @@
 """The part of the recipe about workers and hardware, which changes nothing of what comes out."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, field_validator
 
 from s2l_ray.recipe.settings import WHERE, Count, Section
-
-Workers = Literal["none", "cpu", "scoring", "training"]
-"""What a stage runs on: this process alone; processes of a core each; of a GPU each where there are GPUs; a training's
-group of workers."""
 
 
 class ResourcesConfig(Section):
@@ -27,7 +23,8 @@ class ResourcesConfig(Section):
     wait_timeout_s: Annotated[float, Field(gt=0), WHERE] = 600.0
     """Seconds to wait for room for a stage, for example while cloud nodes start, before the run ends."""
     ray_address: Annotated[str | None, WHERE] = None
-    """Ray cluster to join; null joins the job's cluster (RAY_ADDRESS) or starts one on this machine."""
+    """Ray cluster to join; "local" starts one on this machine; null joins the job's cluster (RAY_ADDRESS), and without
+    one works on this machine without Ray (with use_gpu, on a cluster of its own)."""
 
     @field_validator("num_workers", mode="before")
     @classmethod

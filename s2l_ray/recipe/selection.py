@@ -4,7 +4,8 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from s2l_ray.recipe.registry import SELECTORS, known_in
+from s2l_ray.recipe.known import known_in
+from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.settings import WHERE, Count, Section, Seed
 
 SelectorName = Annotated[str, known_in(SELECTORS)]

@@ -4,10 +4,12 @@ import time
 from functools import partial
 from typing import Any
 
-from s2l_ray.execution.datasets import read_examples
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.training import check_resumable, train
-from s2l_ray.modeling.models import model_identity, tokenizer_identity
+from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
@@ -42,13 +44,13 @@ def run_finetune(
     precision = settle_precision(artifact, recipe.target.precision, resources)
     config = recipe.target.model_copy(update={"precision": precision})
     ids = selection.read_table("selection.parquet", ["example_id"])["example_id"].combine_chunks()
-    dataset = read_examples(examples, ids).materialize()
-    if dataset.count() != len(ids):
-        raise RuntimeError(f"{dataset.count()} of {len(ids)} selected examples are among the target's examples")
+    num_found = _count(examples, ids)
+    if num_found != len(ids):
+        raise RuntimeError(f"{num_found} of {len(ids)} selected examples are among the target's examples")
     schedule = plan_training(config, len(ids))
     run = TrainingRun(f"finetune on {label}", config, schedule, recipe.target_seed, artifact.storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu)
-    result = train(run, dataset, resources)
+    result = train(run, examples, resources, ids)
     if not artifact.exists("model/config.json"):
         raise RuntimeError(f"the training on {label} ended without a model in {artifact.folder}/model")
     facts = {
@@ -60,3 +62,9 @@ def run_finetune(
         **result,
     }
     return artifact.publish(facts, started)
+
+
+def _count(examples: Artifact, ids: pa.Array) -> int:
+    """Return how many rows of the examples have one of the ids."""
+    shards = (examples.read_table(f"examples/{name}", ["example_id"]) for name in examples.list_names("examples"))
+    return sum(pc.sum(pc.is_in(shard["example_id"], value_set=ids)).as_py() or 0 for shard in shards)

@@ -2,19 +2,16 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from s2l_ray.errors import InputError
+from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.work_units import run_units
-from s2l_ray.modeling.examples import PART, ExampleMaker
-from s2l_ray.modeling.models import load_tokenizer, tokenizer_identity
-from s2l_ray.modeling.tokenization import needs_chat_template
+from s2l_ray.modeling.identity import tokenizer_identity
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
@@ -27,12 +24,11 @@ from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
+from s2l_ray.stages.workers.sharding import ShardWriter, part_file
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.needs import Need
-from s2l_ray.tables.schemas import EXAMPLES, QUARANTINE, shard_name
-
-_COPIED = ["source", "input_ids", "supervised", "num_tokens", "num_supervised_tokens"]
+from s2l_ray.tables.schemas import QUARANTINE
 
 
 @dataclass(frozen=True)
@@ -80,20 +76,18 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
         data = tasks[of].data(data)
     found = plan_prepare(planning.storage, data, models.get(of, recipe.target.model), recipe.seed)
     run = partial(run_prepare, found, recipe.resources)
-    return Step(stage_of("prepare"), found.artifact, run, of, most_rows=found.most_rows)
+    return Step(stage_of("prepare"), found.artifact, run, of, partial(_check_template, found), found.most_rows)
 
 
 def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: int) -> PreparePlan:
-    """Read the files once (content hash, number of rows), find out their format and check the tokenizer.
+    """Read the files once (content hash, number of rows), find out their format and name the tokenizer.
 
     Raises
     ------
     InputError
-        A file is missing, empty or unreadable; no format fits; the tokenizer cannot serve the prompt style.
+        A file is missing, empty or unreadable; no format fits.
     """
     scans = scan_pool(storage, data)
-    if data.prompt_style == "chat" and needs_chat_template(load_tokenizer(model)):
-        raise InputError(f"tokenizer {model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
     unify_schemas(scans)  # refuses columns of types that do not fit, before any work
     shape = find_shape(scans, data)
     identity = {
@@ -103,7 +97,17 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
         **({"seed": seed} if data.limit else {}),
         **tokenizer_identity(model),
     }
-    return PreparePlan(Artifact(storage, "prepare", identity), data, model, shape, scans, seed)
+    artifact = Artifact(storage, "prepare", identity)
+    return PreparePlan(artifact, data, model, shape, scans, seed)
+
+
+def _check_template(plan: PreparePlan) -> None:
+    """Refuse chat style for a tokenizer that has no template."""
+    from s2l_ray.modeling.models import load_tokenizer  # heavy: transformers, as the next
+    from s2l_ray.modeling.tokenization import needs_chat_template
+
+    if plan.data.prompt_style == "chat" and needs_chat_template(load_tokenizer(plan.model)):
+        raise InputError(f"tokenizer {plan.model.tokenizer_path!r} has no chat template: use data.prompt_style=alpaca")
 
 
 def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]:
@@ -119,12 +123,12 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
     schema = unify_schemas(plan.scans)
     arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "shape": plan.shape,
                  "schema": schema}
-    run_units("prepare: tokenise", _PartWriter, arguments, units, resources, unit_name="units", describe=_rows_of)
-    accounts = settle([artifact.read_table(_part_file(n), NARROW) for n in range(len(units))], plan.data)
+    run_units("prepare: tokenise", _part_writer, arguments, units, resources, unit_name="units", describe=_rows_of)
+    accounts = settle([artifact.read_table(part_file(n), NARROW) for n in range(len(units))], plan.data)
     artifact.write_table("quarantine.parquet", accounts.quarantine.cast(QUARANTINE))
     _refuse_bad_data(plan, accounts)
     shards = _plan_shards(accounts, plan.data.shard_rows)
-    rows = run_units("prepare: shards", _ShardWriter, {"artifact": artifact}, shards, resources,
+    rows = run_units("prepare: shards", ShardWriter, {"artifact": artifact}, shards, resources,
                      describe=lambda shard: f"shard {shard['number']} (first example {shard['ids'][0].as_py()!r})")
     written = sum(row["num_examples"] for row in rows)
     assert accounts.num_read == written + accounts.num_duplicates + accounts.num_quarantined, accounts
@@ -197,47 +201,7 @@ def _plan_shards(accounts: Accounts, shard_rows: int) -> list[dict[str, Any]]:
     return shards
 
 
-def _part_file(number: int) -> str:
-    return f"parts/part-{number:06d}.parquet"
+def _part_writer(**arguments: Any) -> Worker:
+    from s2l_ray.stages.workers.tokenising import PartWriter  # heavy: transformers, which the driver does without
 
-
-class _PartWriter:
-    """Tokenises one unit of rows into one part file."""
-
-    def __init__(self, artifact: Artifact, data: DataConfig, model: ModelConfig, shape: str,
-                 schema: pa.Schema | None) -> None:
-        self._artifact = artifact
-        self._maker = ExampleMaker(data, shape, load_tokenizer(model), schema)
-
-    def run(self, unit: tuple[int, Unit, np.ndarray | None]) -> Mapping[str, Any]:
-        number, rows, keep = unit
-        file = _part_file(number)
-        if not self._artifact.exists(file):
-            self._artifact.write_table(file, self._maker.make(rows, keep))
-        return {}
-
-
-class _ShardWriter:
-    """Gathers one shard's rows from the parts, sorts them by length and writes tokens and originals."""
-
-    def __init__(self, artifact: Artifact) -> None:
-        self._artifact = artifact
-
-    def run(self, shard: dict[str, Any]) -> Mapping[str, Any]:
-        parts = [self._part(number).take(pa.array(rows)) for number, rows in shard["takes"]]
-        table = pa.concat_tables(parts, promote_options="default").append_column("example_id", shard["ids"])
-        # By length, so that a batch of neighbours wastes little padding; ids break ties.
-        table = table.sort_by([("num_tokens", "ascending"), ("example_id", "ascending")])
-        name = shard_name(shard["number"])
-        originals = ["example_id", "file", "row", "raw", *(["typed"] if "typed" in table.column_names else [])]
-        self._artifact.write_table(f"originals/{name}", table.select(originals))
-        examples = table.select(["example_id", *_COPIED]).cast(EXAMPLES)
-        self._artifact.write_table(f"examples/{name}", examples)
-        totals = {name: int(np.sum(table[name].to_numpy())) for name in ("num_tokens", "num_supervised_tokens")}
-        return {"num_examples": table.num_rows, "num_truncated": int(np.sum(table["truncated"].to_numpy())), **totals}
-
-    def _part(self, number: int) -> pa.Table:
-        return self._artifact.read_table(_part_file(number))
-
-
-assert set(_COPIED) < set(PART.names)
+    return PartWriter(**arguments)

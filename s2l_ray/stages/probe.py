@@ -1,31 +1,22 @@
 """probe: one further loss of every example, in another form or under another model, where a selector asks for it."""
 
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
-import pyarrow as pa
-
 from s2l_ray.errors import InputError
+from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
-from s2l_ray.modeling.losses import LossScorer, table_losses
-from s2l_ray.modeling.memory import start_scoring
-from s2l_ray.modeling.models import load_from, load_model, load_tokenizer, model_identity, tokenizer_identity
-from s2l_ray.modeling.probes import judged, masked_prompt, without_prompt
-from s2l_ray.modeling.tokenization import needs_chat_template
-from s2l_ray.recipe.model import ModelConfig, Precision
+from s2l_ray.modeling.identity import model_identity, tokenizer_identity
+from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.chat_messages import Reading
-from s2l_ray.rows.originals import values
 from s2l_ray.stages.planning import Output, Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.tables.needs import PROBES, Need
-from s2l_ray.tables.schemas import PROBE
 
 
 @dataclass(frozen=True)
@@ -67,7 +58,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     Raises
     ------
     InputError
-        It would be the loss of untrained, fresh weights, or the judge has no chat template that is asked for.
+        It would be the loss of untrained, fresh weights.
     """
     recipe, examples = planning.recipe, planning.artifact("examples")
     config, model = recipe.probe, _model_of(recipe, table)
@@ -80,15 +71,24 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
         identity["model"] = model_identity(model)
     if table == Need.JUDGE:
         tokenizer = model or recipe.proxy.model
-        if config.question_style == "chat" and needs_chat_template(load_tokenizer(tokenizer)):
-            raise InputError(f"tokenizer {tokenizer.tokenizer_path!r} has no chat template: use "
-                             "probe.question_style=plain")
         asked = config.identity()
         identity |= {key: asked[key] for key in ("question", "answer", "question_style") if key in asked}
         identity |= tokenizer_identity(tokenizer)
     artifact = Artifact(planning.storage, "probe", identity, parents)
     probe = Probe(str(table), artifact, recipe, model, proxy, examples)
-    return Step(stage_of("probe"), artifact, partial(run_probe, probe), probe.name)
+    return Step(stage_of("probe"), artifact, partial(run_probe, probe), probe.name, partial(_check_template, probe))
+
+
+def _check_template(probe: Probe) -> None:
+    """Refuse a judge that is to be asked in chat style and has no chat template."""
+    if probe.name != Need.JUDGE or probe.recipe.probe.question_style != "chat":
+        return
+    from s2l_ray.modeling.models import load_tokenizer  # heavy: transformers, as the next
+    from s2l_ray.modeling.tokenization import needs_chat_template
+
+    if needs_chat_template(load_tokenizer(probe.tokenizer)):
+        raise InputError(f"tokenizer {probe.tokenizer.tokenizer_path!r} has no chat template: use "
+                         "probe.question_style=plain")
 
 
 def _model_of(recipe: Recipe, name: str) -> ModelConfig | None:
@@ -115,7 +115,7 @@ def run_probe(probe: Probe) -> dict[str, Any]:
     started, artifact, resources = time.time(), probe.artifact, probe.recipe.resources
     precision = settle_precision(artifact, probe.recipe.trajectory.precision, resources)
     arguments = {"probe": probe, "precision": precision, "reading": Reading.recorded(probe.examples.manifest())}
-    run = run_shards(f"probe {probe.name}", artifact, probe.examples, _ShardProber, arguments, resources)
+    run = run_shards(f"probe {probe.name}", artifact, probe.examples, _prober, arguments, resources)
     facts = {
         "probe": probe.name, **run.facts, "precision": precision,
         "num_tokens_scored": sum(row["num_tokens"] for row in run.rows),
@@ -124,46 +124,7 @@ def run_probe(probe: Probe) -> dict[str, Any]:
     return artifact.publish(facts, started)
 
 
-class _ShardProber:
-    """Scores shards in the probe's form; batches are fixed by the shard, so anybody writes the same bytes."""
+def _prober(**arguments: Any) -> Worker:
+    from s2l_ray.stages.workers.probing import ShardProber  # heavy: torch, which the driver does without
 
-    def __init__(self, probe: Probe, precision: Precision, reading: Reading) -> None:
-        self._probe, self._reading = probe, reading
-        device = start_scoring()
-        self._tokenizer = load_tokenizer(probe.tokenizer)
-        if probe.model is not None:
-            model = load_model(probe.model, vocab_size=0, seed=0)
-        else:
-            assert probe.proxy is not None
-            model = load_from(probe.proxy)
-        self._scorer = LossScorer(model.to(device), precision)  # type: ignore[arg-type]
-
-    def run(self, shard: str) -> Mapping[str, Any]:
-        started = time.perf_counter()
-        examples = self._probe.examples.read_table(f"examples/{shard}")
-        probes = self._in_form(examples, shard)
-        losses_N = table_losses([self._scorer], probes, self._probe.recipe.trajectory.batch_tokens)[:, 0]
-        bad = np.flatnonzero(~np.isfinite(losses_N))
-        if len(bad):
-            first = examples["example_id"][int(bad[0])].as_py()
-            raise RuntimeError(f"{shard}: the {self._probe.name} loss of example {first!r} is {losses_N[bad[0]]}")
-        counts_N = [int(np.sum(mask.values.to_numpy(zero_copy_only=False))) for mask in probes["supervised"]]
-        made = pa.table([examples["example_id"], pa.array(counts_N, pa.int32()), losses_N], schema=PROBE)
-        self._probe.artifact.write_table(f"shards/{shard}", made)
-        num_tokens = int(np.sum(probes["input_ids"].combine_chunks().value_lengths().to_numpy()))
-        return {"num_tokens": num_tokens, "model_s": time.perf_counter() - started}
-
-    def _in_form(self, examples: pa.Table, shard: str) -> pa.Table:
-        """Return the shard's input_ids and supervised in the probe's form, row by row."""
-        probe, recipe = self._probe, self._probe.recipe
-        if probe.name == Need.WITH_PROMPT:
-            return examples.select(["input_ids", "supervised"])
-        if probe.name == Need.WITHOUT_PROMPT:
-            return without_prompt(examples, self._tokenizer)
-        originals = probe.examples.read_table(f"originals/{shard}")
-        assert originals["example_id"].equals(examples["example_id"]), shard
-        conversations = [self._reading.conversation(row) for row in values(originals)]
-        if probe.name == Need.JUDGE:
-            return judged(conversations, recipe.probe, recipe.data.max_length, self._tokenizer)
-        counts_N = examples["num_supervised_tokens"].to_numpy()
-        return masked_prompt(conversations, counts_N, recipe.data, self._tokenizer)
+    return ShardProber(**arguments)

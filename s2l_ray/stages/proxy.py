@@ -4,10 +4,9 @@ import time
 from functools import partial
 from typing import Any
 
-from s2l_ray.execution.datasets import read_examples
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.training import train
-from s2l_ray.modeling.models import model_identity, tokenizer_identity
+from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
@@ -45,7 +44,7 @@ def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[st
     schedule = plan_training(config, num_examples, recipe.trajectory)
     run = TrainingRun("proxy: train", config, schedule, recipe.seed, artifact.storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu)
-    result = train(run, read_examples(examples), resources)
+    result = train(run, examples, resources)
     if len(result["num_workers_used"]) > 1:
         used = ", then ".join(map(str, result["num_workers_used"]))
         note(f"proxy: train: {used} workers. Sums were rounded in another order than by one number of them throughout, "

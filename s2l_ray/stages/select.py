@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,20 @@ def run_select(
     inputs
         The pool as the proxy sees it (`examples`), as the target sees it, and each table that the selector needs.
     """
+    from s2l_ray.execution.local.machine import this_machine  # optional: a base install has not all that it needs
+
+    given: dict[str, Any] = {"artifact": artifact, "config": config, "seed": seed, "inputs": dict(inputs)}
+    machine = this_machine()
+    if machine is not None and machine.is_warm:  # with scikit-learn, which takes seconds to load
+        return dict(machine.ask(_select, **given))
+    return _select(**given)
+
+
+def _select(
+    report: Callable[[Any], None] | None = None, *, artifact: Artifact, config: SelectionConfig, seed: int,
+    inputs: Mapping[str, Artifact],
+) -> dict[str, Any]:
+    """Select, in whichever process."""
     started, examples = time.time(), inputs["examples"]
     selector = SELECTORS.find(config.selector)
     if Need.TRAJECTORIES in selector.needs:

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from s2l_ray.recipe.resources import Workers
+from s2l_ray.recipe.workers import Workers
 from s2l_ray.tables.needs import PROBES, Need
 
 

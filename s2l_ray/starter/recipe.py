@@ -1,6 +1,5 @@
 """The recipe for a file: written with a comment beside every choice, and run as it is."""
 
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +12,6 @@ from s2l_ray.progress.notes import note
 from s2l_ray.recipe.loading import parse_text
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
-from s2l_ray.rows.listing import format_by_ending
 from s2l_ray.starter.findings import findings
 from s2l_ray.starter.look import Look, look_at
 from s2l_ray.starter.proxy import HUB_PROXY, Proxy, choose_proxy
@@ -22,31 +20,12 @@ from s2l_ray.starter.vocabulary import learn_tokenizer
 from s2l_ray.storage.files import resolve_local
 from s2l_ray.storage.secrets import redacted
 
-_MAX_RECIPE_BYTES = 1_000_000
 _FEW_ROWS = 5_000
 _COMMENT_CHARS = 600
 _STYLES = {
     "chat": "the tokenizer's template: system texts, tools and several turns have their places in it",
     "alpaca": "the paper's: the proxy has no chat template",
 }
-
-
-def is_data(source: str) -> bool:
-    """Tell whether what a command is given is rows, not a recipe: a data file, a folder, or a glob of them."""
-    bare = source.partition("?")[0] if "://" in source else source
-    named = format_by_ending(bare) is not None and not _is_json_recipe(Path(source).expanduser())
-    return named or Path(source).expanduser().is_dir() or "*" in source
-
-
-def _is_json_recipe(path: Path) -> bool:
-    """Tell whether a file is a recipe in JSON, which YAML holds: one object, of a recipe's keys."""
-    if path.suffix.lower() != ".json" or not path.is_file() or path.stat().st_size > _MAX_RECIPE_BYTES:
-        return False
-    try:
-        content = json.loads(path.read_bytes())
-    except ValueError:  # rows, one object a line
-        return False
-    return isinstance(content, dict) and bool(content) and content.keys() <= Recipe.model_fields.keys()
 
 
 def starter_recipe(source: str, overrides: Sequence[str]) -> Recipe:

@@ -14,7 +14,7 @@ import subprocess
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any
 
@@ -210,8 +210,9 @@ def package_versions() -> dict[str, str]:
     return versions
 
 
+@cache
 def git_commit() -> str | None:
-    """Return the commit this program runs from, with `+` for uncommitted changes.
+    """Return the commit this program runs from, with `+` for uncommitted changes, as it was when first asked.
 
     None outside a checkout, before its first commit, and without git.
     """

@@ -10,11 +10,12 @@ from ray import tune
 from ray.tune.schedulers import ASHAScheduler, FIFOScheduler, TrialScheduler
 
 from s2l_ray.errors import InputError
-from s2l_ray.execution.capacity import describe_total, total, training_bundles
+from s2l_ray.execution.bundles import describe_total, total, training_bundles
 from s2l_ray.execution.cluster import ray_session
-from s2l_ray.execution.preflight import local_inputs
+from s2l_ray.execution.local.machine import Machine
+from s2l_ray.pipeline.feasibility import unfinished
 from s2l_ray.pipeline.plan import RunPlan, plan_run
-from s2l_ray.pipeline.run import run_steps
+from s2l_ray.pipeline.run import ready_place, run_steps
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import METRICS
@@ -62,12 +63,16 @@ def run_sweep(sweep: Sweep) -> Sweep:
     recipe = sweep.recipe
     sweep.write()
     left = [trial for trial in sweep.trials if trial.name not in sweep.reused]
-    if left or any(not step.artifact.is_finished for step in sweep.shared):
-        note("starting Ray ...")
-        with ray_session(recipe.resources, sweep.storage, local_inputs(recipe)):
+    if left or unfinished(sweep.shared):
+        with ready_place(sweep.all_steps(), recipe, sweep.storage, others=[trial.recipe for trial in left]) as place:
             run_steps(sweep.shared, recipe, sweep.storage, sweep.check)
             if left:
-                _tune(sweep, {trial.name for trial in left})
+                machine = place if isinstance(place, Machine) else None
+                server = None if machine is None else machine.server
+                if machine is not None:
+                    note("starting Ray for the trials ...")
+                with ray_session(recipe.resources, sweep.storage, server=server):
+                    _tune(sweep, {trial.name for trial in left}, machine)
     sweep.wall_s = time.time() - sweep.started
     sweep.write()
     sweep.storage.write_table(f"{sweep.folder}/trials.parquet", sweep.table())
@@ -97,8 +102,8 @@ def metric_of(recipe: Recipe) -> tuple[str, str]:
     return chosen, recipe.sweep.mode or usable[chosen].mode
 
 
-def _tune(sweep: Sweep, left: set[str]) -> None:
-    """Run the trials that are left."""
+def _tune(sweep: Sweep, left: set[str], machine: Machine | None) -> None:
+    """Run the trials that are left; on a machine alone, what they train and score runs beside Ray, as in any run."""
     recipe, storage = sweep.recipe, sweep.storage
     room = trials_at_a_time(recipe.resources, recipe.sweep.max_concurrent_trials)
     trials = sweep.trials if room == 1 else [_with_own_share(trial) for trial in sweep.trials]
@@ -108,7 +113,9 @@ def _tune(sweep: Sweep, left: set[str]) -> None:
     # Ctrl-C reaches us as in any run; Tune would finish its round first. What is logged is said in tracking.
     os.environ.update(TUNE_DISABLE_SIGINT_HANDLER="1", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_AIR_NEW_OUTPUT="0")
     settings = [{"trial": name, **of_point[0].overrides} for name, of_point in points.items()]
-    function = tune.with_parameters(run_trial, points=points, metric=sweep.metric, mode=sweep.mode)
+    server = None if machine is None else machine.server
+    function = tune.with_parameters(run_trial, points=points, metric=sweep.metric, mode=sweep.mode,
+                                    is_alone=machine is not None, server=server)
     results = tune.Tuner(
         tune.with_resources(function, _TRIAL),
         param_space={SETTINGS: tune.grid_search(settings)},

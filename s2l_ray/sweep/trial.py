@@ -1,10 +1,13 @@
 """One trial, as it runs in a process of Ray Tune: the same line as any run, after the parts that all trials share."""
 
+import contextlib
 import math
+from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from s2l_ray.execution.local.machine import machine_session
 from s2l_ray.pipeline.plan import RunPlan, plan_run
 from s2l_ray.pipeline.run import run_steps
 from s2l_ray.sweep.space import Trial
@@ -12,17 +15,27 @@ from s2l_ray.sweep.space import Trial
 SETTINGS, TRIAL, VALUE, ERROR = "settings", "finished", "value", "error"
 
 
-def run_trial(config: dict[str, Any], points: dict[str, list[Trial]], metric: str, mode: str) -> None:
+def run_trial(
+    config: dict[str, Any], points: dict[str, list[Trial]], metric: str, mode: str, is_alone: bool, server: Path | None
+) -> None:
     """Run the trials of a point, one seed after another, and report the mean of the metric after each.
 
     A failure is reported and not raised: Tune would try it again, and it fails again. What Tune sees fail is a lost
     process, which is worth another try; finished steps are reused then.
+
+    Parameters
+    ----------
+    is_alone
+        Whether what it trains and scores runs on this machine alone, beside Ray.
+    server
+        Address of the server that forks its workers then.
     """
     values: list[float] = []
     for trial in points[config[SETTINGS]["trial"]]:
         try:
             plan = plan_run(trial.recipe)
-            run_steps(plan.steps, plan.recipe, plan.storage)
+            with machine_session(plan.storage, (), server) if is_alone else contextlib.nullcontext():
+                run_steps(plan.steps, plan.recipe, plan.storage)
         except Exception as error:
             worst = -math.inf if mode == "max" else math.inf
             message = f"{trial.name}: {type(error).__name__}: {error}"

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from s2l_ray.execution import warm_start, warm_stub
+from s2l_ray.execution import warm_launch, warm_start, warm_stub
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="workers are forked on Linux only")
 
@@ -69,10 +69,10 @@ def server(tmp_path, monkeypatch):
     """A server that has loaded a little; its process."""
     folder = tmp_path / "warm"
     folder.mkdir()
-    process = warm_start._start_server(folder, ["wave"])
+    process = warm_launch._start_server(folder, ["wave"])
     monkeypatch.setenv(warm_stub.SOCKET, str(folder / "socket"))
     yield process
-    warm_start._end(process, folder)
+    warm_launch._end(process, folder)
     assert not folder.exists()
 
 
@@ -135,17 +135,17 @@ def test_a_server_that_may_not_fork_refuses(tmp_path, start, monkeypatch, module
     folder.mkdir()
     (tmp_path / f"{module}.py").write_text(source)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    process = warm_start._start_server(folder, [module])
+    process = warm_launch._start_server(folder, [module])
     monkeypatch.setenv(warm_stub.SOCKET, str(folder / "socket"))
     worker, errors = start()
-    warm_start._end(process, folder)
+    warm_launch._end(process, folder)
     assert worker["start"] == "cold" and reason in errors
 
 
 def test_what_a_server_died_of_is_told(tmp_path, caplog):
-    process = warm_start._start_server(tmp_path, ["no_such_module"])
+    process = warm_launch._start_server(tmp_path, ["no_such_module"])
     process.wait(60)
-    warm_start._end(process, tmp_path)
+    warm_launch._end(process, tmp_path)
     assert "No module named 'no_such_module'" in caplog.text
 
 
@@ -175,8 +175,8 @@ def test_the_server_outlives_a_stub_that_talks_nonsense(server, start):
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
 def test_the_server_ends_with_its_driver(tmp_path, how):
-    program = ("import pathlib, sys, time\nfrom s2l_ray.execution import warm_start\n"
-               "print(warm_start._start_server(pathlib.Path(sys.argv[1]), ['wave']).pid, flush=True)\ntime.sleep(99)")
+    program = ("import pathlib, sys, time\nfrom s2l_ray.execution import warm_launch\n"
+               "print(warm_launch._start_server(pathlib.Path(sys.argv[1]), ['wave']).pid, flush=True)\ntime.sleep(99)")
     folder = tmp_path / "warm"
     folder.mkdir()
     driver = subprocess.Popen([sys.executable, "-c", program, str(folder)], stdout=subprocess.PIPE, text=True)
@@ -212,7 +212,7 @@ def test_a_workers_command_is_taken_from_rays():
     assert warm_stub.worker_of(arguments) == (["/x/default_worker.py", "--a=b=c", "-d"], {"A": "b=c"})
 
 
-@pytest.mark.parametrize("preload", [warm_start.PRELOAD])
+@pytest.mark.parametrize("preload", [warm_launch.PRELOAD])
 def test_what_is_preloaded_starts_no_thread_and_loads_neither_ray_nor_cuda(preload, server):
     program = ("import os, sys; sys.path.insert(0, sys.argv[1]); import warm_server; os.environ.update(warm_server.WHILE_LOADING)\n"
                "print(repr(warm_server.load(sys.argv[2:], os.getppid())), len(os.listdir('/proc/self/task')))")
@@ -222,7 +222,7 @@ def test_what_is_preloaded_starts_no_thread_and_loads_neither_ray_nor_cuda(prelo
 
 
 def test_where_workers_cannot_be_forked_nothing_is_changed(monkeypatch):
-    monkeypatch.setattr(warm_start, "_start_server", lambda *_: pytest.fail("a server was started"))
+    monkeypatch.setattr(warm_launch, "_start_server", lambda *_: pytest.fail("a server was started"))
     with warm_start.warm_workers(use_gpu=True):
         assert warm_stub.SOCKET not in os.environ
     monkeypatch.setattr(sys, "platform", "darwin")

@@ -8,7 +8,8 @@ import struct
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.models import load_model, load_tokenizer, model_identity, tokenizer_identity
+from s2l_ray.modeling.identity import model_identity, tokenizer_identity
+from s2l_ray.modeling.models import load_model, load_tokenizer
 from s2l_ray.quickstart import ASSETS
 from s2l_ray.recipe.model import ModelConfig
 

@@ -17,10 +17,10 @@ import ray
 from ray.data import DataContext
 
 from s2l_ray.errors import InputError
-from s2l_ray.execution import attempts, precision, training_progress, work_units
+from s2l_ray.execution import precision, ray_attempts, ray_units, training_progress
 from s2l_ray.execution.attempts import UnitError
 from s2l_ray.execution.placement import on_this_node
-from s2l_ray.execution.process_group import name_interface
+from s2l_ray.execution.process_group import _name_own_interface
 from s2l_ray.execution.work_units import run_units
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.storage.artifacts import Artifact
@@ -50,7 +50,7 @@ def test_an_idle_worker_takes_what_waits_while_another_is_busy(ray_cluster):
 
 
 def test_what_the_driver_relies_on_comes_back_when_its_process_dies(ray_cluster):
-    count = attempts._Count.options(**on_this_node()).remote()
+    count = ray_attempts._Count.options(**on_this_node()).remote()
     assert [ray.get(count.begin.remote(0)) for _ in range(2)] == [1, 2]
     ray.kill(count, no_restart=False)
     deadline, last = time.monotonic() + 240, 2
@@ -65,7 +65,7 @@ def num_free():
 
 
 def test_a_unit_that_hangs_ends_the_stage_in_time_and_leaves_its_core(ray_cluster, monkeypatch):
-    monkeypatch.setattr(work_units, "_STUCK_S", 3)
+    monkeypatch.setattr(ray_units, "STUCK_S", 3)
     started = time.monotonic()
     with pytest.raises(InputError, match=r"hang: nothing was finished for over an hour: a unit takes longer than that"):
         run_units("hang", sleeper(), {}, [0.1, 15.0], ResourcesConfig(num_scoring_workers=1, wait_timeout_s=1), actors=True)
@@ -210,20 +210,20 @@ def test_waiting_for_room_is_said_with_what_is_missing_and_how_long(one_core_tak
 
 def test_a_training_worker_is_reached_by_its_nodes_address(ray_cluster, monkeypatch):
     monkeypatch.delenv("GLOO_SOCKET_IFNAME", raising=False)
-    name_interface()
+    _name_own_interface()
     interface = psutil.net_if_addrs()[os.environ["GLOO_SOCKET_IFNAME"]]
     assert ray.util.get_node_ip_address() in [address.address for address in interface]
     monkeypatch.setenv("GLOO_SOCKET_IFNAME", "theirs")
-    name_interface()
+    _name_own_interface()
     assert os.environ["GLOO_SOCKET_IFNAME"] == "theirs"
 
 
 def test_precision_is_settled_by_the_workers_once_and_stays_with_the_artifact(ray_cluster, monkeypatch, tmp_path):
     resources, storage = ResourcesConfig(), Storage.open(str(tmp_path))
     first, second = (Artifact(storage, "proxy", {"number": number}) for number in (1, 2))
-    monkeypatch.setattr(precision, "has_fast_bf16", lambda: True)
+    monkeypatch.setattr(precision, "_is_fast_here", lambda: True)
     assert precision.settle_precision(first, "auto", resources) == "bf16"
-    monkeypatch.setattr(precision, "has_fast_bf16", lambda: False)  # it goes on on an older machine
+    monkeypatch.setattr(precision, "_is_fast_here", lambda: False)  # it goes on on an older machine
     assert precision.settle_precision(first, "auto", resources) == "bf16"
     assert precision.settle_precision(second, "auto", resources) == "fp32"
     assert precision.settle_precision(second, "bf16", resources) == "bf16", "what the recipe says counts"

@@ -1,4 +1,4 @@
-"""Signals with real processes: .venv/bin/pytest tests/integration/test_jobs.py"""
+"""Signals with real processes on Ray: .venv/bin/pytest tests/integration/test_jobs.py"""
 
 import signal
 import subprocess
@@ -17,7 +17,8 @@ BIN = Path(sys.executable).parent
 @pytest.mark.slow
 def test_ctrl_c_stops_the_workers_and_the_next_run_goes_on(recipe_file, tmp_path):
     recipe = recipe_file(**{
-        "proxy.max_steps": 400, "proxy.num_checkpoints": 3, "selection.controls": [], "resources.num_workers": 1})
+        "proxy.max_steps": 400, "proxy.num_checkpoints": 3, "selection.controls": [], "resources.num_workers": 1,
+        "resources.ray_address": "local"})  # test_alone.py has the same without Ray
     # A test runner in the background hands down an ignored SIGINT; a terminal does not.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
             "from s2l_ray.cli.main import main; main(sys.argv[1:])")

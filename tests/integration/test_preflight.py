@@ -5,8 +5,9 @@ import os
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.execution import preflight
-from s2l_ray.execution.preflight import check_nodes, describe_nodes, local_inputs
+from s2l_ray.execution import node
+from s2l_ray.execution.inputs import local_inputs
+from s2l_ray.execution.preflight import check_nodes, describe_nodes
 from s2l_ray.storage.artifacts import package_versions
 from s2l_ray.storage.files import Storage
 
@@ -31,20 +32,20 @@ def test_an_input_that_a_node_does_not_see_is_named(ray_cluster, storage):
 
 
 def test_other_versions_are_refused_with_both(ray_cluster, storage, monkeypatch):
-    monkeypatch.setattr(preflight, "package_versions", lambda: {**package_versions(), "numpy": "0.1", "older": "1"})
+    monkeypatch.setattr(node, "package_versions", lambda: {**package_versions(), "numpy": "0.1", "older": "1"})
     # The function travels to the node by name, so that the node answers with what it really has.
     with pytest.raises(InputError, match=r"has numpy \S+ instead of 0.1, no older: install the same versions"):
         check_nodes(storage, [])
 
 
 def test_a_full_disk_is_refused_with_what_is_left(ray_cluster, storage, monkeypatch):
-    monkeypatch.setattr(preflight, "_MIN_DISK_BYTES", 1 << 60)
+    monkeypatch.setattr(node, "_MIN_DISK_BYTES", 1 << 60)
     with pytest.raises(InputError, match=r"GB of disk left in .*; at least 1152921504.6 GB are needed"):
         check_nodes(storage, [])
 
 
 def test_little_memory_is_refused_with_what_is_left(ray_cluster, storage, monkeypatch):
-    monkeypatch.setattr(preflight, "_MIN_MEMORY_BYTES", 1 << 60)
+    monkeypatch.setattr(node, "_MIN_MEMORY_BYTES", 1 << 60)
     with pytest.raises(InputError, match=r"GB of memory left; at least 1152921504.6 GB are needed"):
         check_nodes(storage, [])
 

@@ -1,4 +1,7 @@
-"""Sweeps on a real cluster, some minutes of small trainings: .venv/bin/pytest tests/integration/test_sweep.py"""
+"""Sweeps by Ray Tune, their trials' work on this machine beside it: .venv/bin/pytest tests/integration/test_sweep.py
+
+tests/integration/test_submit.py runs one on a cluster.
+"""
 
 import contextlib
 import json
@@ -28,7 +31,18 @@ def space(*seeds):
 
 
 @pytest.fixture(scope="module")
-def swept(ray_cluster, small_recipe, word_problems, tmp_path_factory):
+def run_here(ray_cluster, on_this_machine):
+    """A function (recipe) -> the recipe's sweep, run."""
+
+    def run(recipe):
+        with on_this_machine():
+            return run_sweep(plan_sweep(recipe, "test"))
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def swept(run_here, small_recipe, word_problems, tmp_path_factory):
     """A function (seeds, changes) -> recipe of one storage, and what its first sweep came to.
 
     Two workers of one CPU take both of the cluster's, and three trials at a time are asked for: no trial's own process
@@ -47,7 +61,7 @@ def swept(ray_cluster, small_recipe, word_problems, tmp_path_factory):
     broken = next(trial for trial in plan_trials(first) if trial.name == "random-b0.1-seed1")
     artifact = plan_run(broken.recipe).step("finetune", "random").artifact
     artifact.storage.write_bytes(artifact.file("model"), b"in the way")
-    return recipe, run_sweep(plan_sweep(first, "test")), artifact
+    return recipe, run_here(first), artifact
 
 
 def test_a_failed_trial_is_a_failure_with_its_error_and_the_rest_go_on(swept):
@@ -94,25 +108,25 @@ def test_the_record_is_json_that_says_what_ran(swept):
     json.dumps(results_of(sweep))
 
 
-def test_a_sweep_goes_on_where_it_ended_and_may_be_moved_to_more_trials_at_a_time(swept):
+def test_a_sweep_goes_on_where_it_ended_and_may_be_moved_to_more_trials_at_a_time(swept, run_here):
     recipe, before, blocked = swept
     blocked.storage.delete(blocked.file("model"))
     kept = {t.name: before.plans[t.name].steps[-1].artifact.manifest() for t in before.trials if t.name != "random-b0.1-seed1"}
     moved = recipe(0, 1, **{"resources.num_workers": 1})
     assert trials_at_a_time(moved.resources, 3) == 2  # of one CPU each, on two
-    sweep = run_sweep(plan_sweep(moved, "test"))
+    sweep = run_here(moved)
     assert sweep.reused == set(kept) and not sweep.errors
     assert all(plan.is_finished for plan in sweep.plans.values())
     assert all(sweep.plans[name].steps[-1].artifact.manifest() == manifest for name, manifest in kept.items())
 
 
-def test_asha_gives_up_points_between_their_seeds(swept):
+def test_asha_gives_up_points_between_their_seeds(swept, run_here):
     recipe, *_ = swept
     tried = recipe(0, 1, 2, **{
         "resources.num_workers": 1, "sweep.scheduler": "asha", "sweep.max_concurrent_trials": 1,
         "sweep.control_seeds": 1, "sweep.space": {**space(0, 1, 2), "selection.num_clusters": [4, 2]},
     })
-    sweep = run_sweep(plan_sweep(tried, "test"))
+    sweep = run_here(tried)
     states = {trial.name: sweep.state(trial.name) for trial in sweep.trials}
     assert not sweep.errors and "stopped" in states.values()
     by_point = {}
@@ -161,11 +175,11 @@ def mlflow_server(tmp_path):
         server.wait(timeout=30)
 
 
-def test_mlflow_gets_settings_and_metrics(swept, mlflow_server, monkeypatch):
+def test_mlflow_gets_settings_and_metrics(swept, run_here, mlflow_server, monkeypatch):
     recipe, *_ = swept
     monkeypatch.setenv("MLFLOW_TRACKING_URI", mlflow_server)
     tracked = recipe(5, **{"name": "tracked", "sweep.tracking": "mlflow", "sweep.control_seeds": 1, "resources.num_workers": 1})
-    sweep = run_sweep(plan_sweep(tracked, "test"))
+    sweep = run_here(tracked)
     assert not sweep.errors
     from mlflow.tracking import MlflowClient
 

@@ -11,14 +11,13 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, PreTrainedTokenizerFast
 
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.models import (
     load_model,
     load_tokenizer,
-    model_identity,
     pad_token_id,
     parameter_count,
     save_weights,
-    tokenizer_identity,
 )
 from s2l_ray.recipe.model import ModelConfig
 

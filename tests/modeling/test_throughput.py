@@ -5,7 +5,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig
 
 from s2l_ray.modeling import throughput
-from s2l_ray.modeling.throughput import has_fast_bf16, matmul_rate, scoring_operations, throughput_facts
+from s2l_ray.modeling.speed import throughput_facts
+from s2l_ray.modeling.throughput import has_fast_bf16, matmul_rate, scoring_operations
 
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32, "vocab_size": 100}
 

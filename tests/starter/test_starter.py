@@ -10,7 +10,8 @@ from s2l_ray.errors import InputError
 from s2l_ray.modeling.tokenization import Tokenization
 from s2l_ray.recipe.loading import load_recipe
 from s2l_ray.rows.shape import to_conversation
-from s2l_ray.starter.recipe import is_data, name_of, recipe_text, starter_recipe
+from s2l_ray.starter.kind import is_data
+from s2l_ray.starter.recipe import name_of, recipe_text, starter_recipe
 
 ROWS = {
     "alpaca": [{"instruction": f"Double {n}.", "input": "", "output": f"It is {2 * n}, doubled."} for n in range(60)],

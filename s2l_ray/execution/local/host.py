@@ -1,0 +1,59 @@
+"""A training worker of this machine's processes: examples and checkpoints come and go through the storage."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import torch
+from transformers import TrainerCallback
+
+from s2l_ray.execution.local.checkpoints import CHECKPOINT, complete
+from s2l_ray.modeling.schedule import TRAINED_ON, TrainingRun
+from s2l_ray.storage.artifacts import Artifact
+
+
+class LocalHost:
+    """`train_worker.Host` on this machine alone."""
+
+    callbacks: Sequence[TrainerCallback] = ()
+    stops_for_resize = False
+
+    def __init__(
+        self, run: TrainingRun, examples: Artifact, selected: pa.Array | None, resume_name: str, checkpoint: str | None,
+        report: Callable[[Any], None],
+    ) -> None:
+        self._run, self._artifact, self._selected, self._report = run, examples, selected, report
+        self._folder, self._checkpoint = f"{run.folder}/{resume_name}", checkpoint
+        self.num_workers = torch.distributed.get_world_size()
+
+    def examples(self) -> list[pa.Table]:
+        """Return the selected rows of every shard."""
+        tables = [self._artifact.read_table(f"examples/{name}", TRAINED_ON)
+                  for name in self._artifact.list_names("examples")]
+        if self._selected is None:
+            return tables
+        return [table.filter(pc.is_in(table["example_id"], value_set=self._selected)) for table in tables]
+
+    def report(self, step: int, facts: dict[str, float]) -> None:
+        """Tell the driver how far the training is."""
+        self._report((step, facts))
+
+    @contextlib.contextmanager
+    def resume_folder(self) -> Iterator[Path | None]:
+        """Give the checkpoint to go on from."""
+        if self._checkpoint is None:
+            yield None
+            return
+        with self._run.storage.local_folder(f"{self._folder}/{self._checkpoint}") as folder:
+            yield folder
+
+    def keep_checkpoint(self, step: int, folder: Path) -> None:
+        """Copy this worker's files to the storage; the first worker then makes it the newest checkpoint."""
+        name = f"{CHECKPOINT}{step:08d}"
+        self._run.storage.upload_folder(folder, f"{self._folder}/{name}")
+        torch.distributed.barrier()
+        if torch.distributed.get_rank() == 0:
+            complete(self._run.storage, self._folder, name)

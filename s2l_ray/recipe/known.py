@@ -1,0 +1,10 @@
+"""Recipe fields that name a thing of a registry."""
+
+from pydantic import AfterValidator
+
+from s2l_ray.recipe.registry import Registry
+
+
+def known_in(registry: Registry, *also: str) -> AfterValidator:
+    """Return pydantic's check of a field that names one of these things, or one of a few words."""
+    return AfterValidator(lambda name: registry.check(name, also))

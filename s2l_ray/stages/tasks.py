@@ -1,0 +1,60 @@
+"""An evaluation's tasks: their rows, their gold answers, their table of predictions."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import pyarrow as pa
+
+from s2l_ray.progress.notes import note
+from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.evaluation import TaskConfig
+from s2l_ray.recipe.registry import METRICS
+from s2l_ray.rows.first_rows import find_shape
+from s2l_ray.rows.held_out import held_out_rows
+from s2l_ray.rows.hub import scan_pool
+from s2l_ray.stages.gold import GoldRule, check_rows, find_rule
+from s2l_ray.storage.artifacts import Artifact
+
+UNIT_ROWS = 256
+"""Rows that are evaluated at once."""
+_TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer", "disagreement")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task of the recipe and its prepared rows."""
+
+    config: TaskConfig
+    examples: Artifact
+    data: DataConfig
+    """How its rows are read."""
+
+    @property
+    def needs_gold(self) -> bool:
+        """Tell whether any of its metrics compares with gold answers."""
+        return any(METRICS.find(name).needs_gold for name in self.config.metrics)
+
+    @cached_property
+    def gold(self) -> GoldRule | None:
+        """Return how gold answers are read, found by a look at all rows and reported then; None where none are needed.
+
+        Raises
+        ------
+        InputError
+            A row has none.
+        """
+        if not self.needs_gold:
+            return None
+        scans = scan_pool(self.examples.storage, self.data)
+        rows = list(held_out_rows(scans, find_shape(scans, self.data), self.data))
+        rule = find_rule([(row, response) for _, row, response in rows], self.config.gold, self.config.answer_column)
+        check_rows(rule, rows, self.config.name)
+        note(f"task {self.config.name}: {rule.description}")
+        return rule
+
+
+def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
+    """Return the columns of predictions.parquet: texts, and a column for each metric that has a value an example."""
+    metrics = dict.fromkeys(name for task in tasks for name in task.metrics if METRICS.find(name).is_per_example)
+    return pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.float32()) for name in metrics)])
