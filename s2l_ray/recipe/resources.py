@@ -23,8 +23,7 @@ class ResourcesConfig(Section):
     wait_timeout_s: Annotated[float, Field(gt=0), WHERE] = 600.0
     """Seconds to wait for room for a stage, for example while cloud nodes start, before the run ends."""
     ray_address: Annotated[str | None, WHERE] = None
-    """Ray cluster to join; "local" starts one on this machine; null joins the job's cluster (RAY_ADDRESS), and without
-    one works on this machine without Ray (with use_gpu, on a cluster of its own)."""
+    """Ray cluster to join; "local" starts one; null joins RAY_ADDRESS's, and without one takes this machine alone."""
 
     @field_validator("num_workers", mode="before")
     @classmethod

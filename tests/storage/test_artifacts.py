@@ -145,7 +145,8 @@ def test_absent_packages_have_no_version(monkeypatch):
 
 def test_the_commit_and_what_is_not_committed(tmp_path, monkeypatch):
     monkeypatch.setattr(artifacts, "__file__", str(tmp_path / "s2l_ray" / "storage" / "artifacts.py"))
-    assert git_commit() is None, "no checkout"
+    commit = git_commit.__wrapped__  # a process asks once
+    assert commit() is None, "no checkout"
 
     def git(*arguments):
         identity = ("-c", "user.name=t", "-c", "user.email=t@example.org", "-c", "commit.gpgsign=false")
@@ -153,16 +154,16 @@ def test_the_commit_and_what_is_not_committed(tmp_path, monkeypatch):
         return subprocess.run(command, check=True, capture_output=True, text=True)
 
     git("init", "--quiet")
-    assert git_commit() is None, "no commit yet"
+    assert commit() is None, "no commit yet"
     (tmp_path / "a").write_text("1")
     git("add", "a")
     git("commit", "--quiet", "-m", "first")
     head = git("rev-parse", "HEAD").stdout.strip()
-    assert git_commit() == head
+    assert commit() == head
     (tmp_path / "a").write_text("2")
-    assert git_commit() == head + "+"
+    assert commit() == head + "+"
     monkeypatch.setenv("PATH", "")
-    assert git_commit() is None, "no git"
+    assert commit() is None, "no git"
 
 
 # --- digests of model folders ------------------------------------------------------------------------

@@ -45,11 +45,15 @@ class WorkerProcess:
                                                stderr=files[2], env=dict(environment), start_new_session=True)
                 self._pid = self._child.pid
         self.connection = Connection(ours.detach())
+        self._send(sys.path)  # a script that the user runs may have added to it
 
     def call(self, function: Callable[..., Any], **arguments: Any) -> None:
         """Have it call `function(report, **arguments)`; `receive` returns what comes of it."""
+        self._send((function, arguments))
+
+    def _send(self, message: object) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: receive says so
-            self.connection.send((function, arguments))
+            self.connection.send(message)
 
     def receive(self) -> tuple[str, Any]:
         """Return its next message, waiting for it.

@@ -43,6 +43,7 @@ def main() -> None:
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)  # what we start must not keep the socket open
     end_with_driver(socket)
     driver = Connection(socket)
+    sys.path.extend(folder for folder in driver.recv() if folder not in sys.path)
     while True:
         try:
             call = driver.recv()
