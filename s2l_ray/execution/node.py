@@ -15,11 +15,14 @@ from s2l_ray.storage.files import Storage
 _MIN_DISK_BYTES = _MIN_MEMORY_BYTES = 1 << 30
 
 
-def look(storage: Storage, folder: str, node: str, paths: list[str], address: str = "") -> dict[str, Any]:
-    """Write a file of the node's name to a folder of the storage, and return what this node has."""
-    error, where = None, f"node {address}" if address else node
+def look(storage: Storage, folder: str, name: str, where: str, paths: list[str]) -> dict[str, Any]:
+    """Write a file of this name, which is its content too, to a folder of the storage, and return what this node has.
+
+    `where` is what people call the node.
+    """
+    error = None
     try:
-        storage.write_bytes(f"{folder}/{node}", node.encode())
+        storage.write_bytes(f"{folder}/{name}", name.encode())
     except OSError as problem:
         error = f"{where} cannot write ({problem})"
     return {

@@ -1,6 +1,5 @@
 """What `precision: auto` means: found where the work runs, once for each artifact, and kept with it."""
 
-from collections.abc import Callable
 from typing import Any
 
 from s2l_ray.execution.local.machine import this_machine
@@ -46,7 +45,7 @@ def _all_are_fast(resources: ResourcesConfig) -> bool:
     return bool(nodes) and all([*here, *ray.get(others)])
 
 
-def _is_fast_here(report: Callable[[Any], None] | None = None) -> bool:
+def _is_fast_here() -> bool:
     from s2l_ray.modeling.throughput import has_fast_bf16  # heavy: torch, which the driver does without
 
     return has_fast_bf16()

@@ -74,7 +74,7 @@ def _on(node: str, function: object) -> ray.remote_function.RemoteFunction:
 
 def _look(storage: Storage, folder: str, node: str, paths: list[str]) -> dict[str, Any]:
     """Write to the storage, and return what this node has."""
-    return look(storage, folder, node, paths, ray.util.get_node_ip_address())
+    return look(storage, folder, node, f"node {ray.util.get_node_ip_address()}", paths)
 
 
 def _read(storage: Storage, folder: str, nodes: list[str]) -> str | None:

@@ -60,6 +60,8 @@ def train_with_ray(
             remove_abandoned_groups()
             note(f"{run.name}: {_why(error)}; going on from the newest checkpoint")
         else:
+            if "input_error" in outcome:
+                raise InputError(outcome["input_error"])
             if "resize" not in outcome:
                 return outcome
             note(f"{run.name}: there is room for more workers than {num_workers}; going on from a checkpoint with them")

@@ -43,11 +43,9 @@ def train(
         from s2l_ray.execution.ray_training import train_with_ray
 
         outcome = train_with_ray(run, read_examples(examples, selected), name, resources)
-    if "input_error" in outcome:
-        raise InputError(outcome["input_error"])
-    for name in run.storage.list_names(run.folder):
-        if name.startswith(_RESUME):
-            run.storage.delete_folder(f"{run.folder}/{name}")
+    for left in run.storage.list_names(run.folder):
+        if left.startswith(_RESUME):
+            run.storage.delete_folder(f"{run.folder}/{left}")
     times = outcome.pop("times")
     return {**outcome, "phases_s": {phase: round(when - started, 3) for phase, when in times.items()}}
 

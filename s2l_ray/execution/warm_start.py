@@ -28,11 +28,8 @@ def warm_workers(
     if use_gpu or not can_fork():
         yield
         return
-    if server is not None:
-        with _stub_in_place(server):
-            yield
-        return
-    with warm_server(preload) as address, _stub_in_place(address):
+    there = contextlib.nullcontext(server) if server is not None else warm_server(preload)
+    with there as address, _stub_in_place(address):
         yield
 
 

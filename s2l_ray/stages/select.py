@@ -2,7 +2,7 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -82,8 +82,7 @@ def run_select(
 
 
 def _select(
-    report: Callable[[Any], None] | None = None, *, artifact: Artifact, config: SelectionConfig, seed: int,
-    inputs: Mapping[str, Artifact],
+    artifact: Artifact, config: SelectionConfig, seed: int, inputs: Mapping[str, Artifact]
 ) -> dict[str, Any]:
     """Select, in whichever process."""
     started, examples = time.time(), inputs["examples"]

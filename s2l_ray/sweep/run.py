@@ -4,6 +4,7 @@ import dataclasses
 import os
 import time
 from collections.abc import Sequence
+from typing import Any
 
 import ray
 from ray import tune
@@ -67,12 +68,7 @@ def run_sweep(sweep: Sweep) -> Sweep:
         with ready_place(sweep.all_steps(), recipe, sweep.storage, others=[trial.recipe for trial in left]) as place:
             run_steps(sweep.shared, recipe, sweep.storage, sweep.check)
             if left:
-                machine = place if isinstance(place, Machine) else None
-                server = None if machine is None else machine.server
-                if machine is not None:
-                    note("starting Ray for the trials ...")
-                with ray_session(recipe.resources, sweep.storage, server=server):
-                    _tune(sweep, {trial.name for trial in left}, machine)
+                _tune(sweep, {trial.name for trial in left}, place if isinstance(place, Machine) else None)
     sweep.wall_s = time.time() - sweep.started
     sweep.write()
     sweep.storage.write_table(f"{sweep.folder}/trials.parquet", sweep.table())
@@ -104,6 +100,16 @@ def metric_of(recipe: Recipe) -> tuple[str, str]:
 
 def _tune(sweep: Sweep, left: set[str], machine: Machine | None) -> None:
     """Run the trials that are left; on a machine alone, what they train and score runs beside Ray, as in any run."""
+    server = None
+    if machine is not None:
+        server = machine.server
+        note("starting Ray for the trials ...")
+    with ray_session(sweep.recipe.resources, sweep.storage, server=server):
+        _run_trials(sweep, left, is_alone=machine is not None, server=server)
+
+
+def _run_trials(sweep: Sweep, left: set[str], **how: Any) -> None:
+    """Run the trials that are left by Ray Tune; `how` is what `run_trial` takes about where its work is done."""
     recipe, storage = sweep.recipe, sweep.storage
     room = trials_at_a_time(recipe.resources, recipe.sweep.max_concurrent_trials)
     trials = sweep.trials if room == 1 else [_with_own_share(trial) for trial in sweep.trials]
@@ -113,9 +119,7 @@ def _tune(sweep: Sweep, left: set[str], machine: Machine | None) -> None:
     # Ctrl-C reaches us as in any run; Tune would finish its round first. What is logged is said in tracking.
     os.environ.update(TUNE_DISABLE_SIGINT_HANDLER="1", TUNE_DISABLE_AUTO_CALLBACK_LOGGERS="1", RAY_AIR_NEW_OUTPUT="0")
     settings = [{"trial": name, **of_point[0].overrides} for name, of_point in points.items()]
-    server = None if machine is None else machine.server
-    function = tune.with_parameters(run_trial, points=points, metric=sweep.metric, mode=sweep.mode,
-                                    is_alone=machine is not None, server=server)
+    function = tune.with_parameters(run_trial, points=points, metric=sweep.metric, mode=sweep.mode, **how)
     results = tune.Tuner(
         tune.with_resources(function, _TRIAL),
         param_space={SETTINGS: tune.grid_search(settings)},

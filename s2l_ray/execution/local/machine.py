@@ -12,13 +12,13 @@ from typing import Any
 
 from s2l_ray.errors import InputError
 from s2l_ray.execution.local.process import WorkerProcess
-from s2l_ray.execution.local.worker import RESULT
 from s2l_ray.execution.node import check_node, describe, look
 from s2l_ray.execution.warm_launch import OURS, PRELOAD, can_fork, warm_server
 from s2l_ray.execution.warm_server import READY
 from s2l_ray.recipe.workers import Workers
 from s2l_ray.storage.files import Storage
 
+_NAME = "this machine"
 logger = logging.getLogger(__name__)
 
 # Without resources.use_gpu, a GPU that is there is left alone: what comes out must not depend on it.
@@ -35,7 +35,7 @@ class Machine:
         self._environment = environment
         self._numbers = itertools.count()
         self._looked: dict[str, Any] = {}
-        self._is_slow = False
+        self._has_warned = False
         from joblib import cpu_count  # heavy for a run that finds all of its work done
 
         self.num_cores: int = cpu_count()  # what a container may use, not what is built in
@@ -48,8 +48,9 @@ class Machine:
         InputError
             It cannot.
         """
-        self._looked = look(self._storage, f".preflight-{os.getpid()}", "this machine", self._paths)
-        self._storage.delete_folder(f".preflight-{os.getpid()}")
+        folder = f".preflight-{os.getpid()}"
+        self._looked = look(self._storage, folder, _NAME, _NAME, self._paths)
+        self._storage.delete_folder(folder)
         if self._looked["error"]:
             raise InputError(f"storage {self._storage.uri!r}: {self._looked['error']}")
         check_node(self._looked)
@@ -60,7 +61,7 @@ class Machine:
     def describe(self) -> str:
         """Return what it has, in words."""
         cores = f"{self.num_cores} {'core' if self.num_cores == 1 else 'cores'}"
-        return f"this machine: {cores}, {describe(self._looked)}"
+        return f"{_NAME}: {cores}, {describe(self._looked)}"
 
     @contextlib.contextmanager
     def processes(self, count: int, environment: Mapping[str, str]) -> Iterator[list[WorkerProcess]]:
@@ -76,8 +77,8 @@ class Machine:
         """Start a worker process with these variables; whoever asks for it ends it."""
         log = self.folder / f"worker-{next(self._numbers)}.log"
         process = WorkerProcess(self.server, {**self._environment, **_ALIKE, **environment}, log)
-        if process.is_cold_because and not self._is_slow:
-            self._is_slow = True
+        if process.is_cold_because and not self._has_warned:
+            self._has_warned = True
             logger.warning("Workers start cold, in some seconds each: %s", process.is_cold_because)
         return process
 
@@ -87,25 +88,18 @@ class Machine:
         return self.server is not None and self.server.with_name(READY).exists()
 
     def ask(self, function: Callable[..., Any], **arguments: Any) -> Any:
-        """Return what a function of a report and these arguments returns, in a process of its own with all cores.
+        """Return what a function returns, in a process of its own with all cores.
 
         Raises
         ------
         InputError
             The function does.
-        RuntimeError
+        CallError
             It failed.
         """
         with self.processes(1, {"OMP_NUM_THREADS": str(self.num_cores)}) as (process,):
             process.call(function, **arguments)
-            kind, found = process.receive()
-        if kind == RESULT:
-            return found
-        if found[0] == InputError.__name__:
-            raise InputError(found[1])
-        error = RuntimeError(f"{found[0]}: {found[1]}")
-        error.add_note(found[2])
-        raise error
+            return process.receive()[1]
 
 
 def _end_all(processes: list[WorkerProcess]) -> None:

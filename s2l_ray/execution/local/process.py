@@ -11,6 +11,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+from s2l_ray.errors import InputError
+from s2l_ray.execution.local.worker import ERROR
 from s2l_ray.execution.warm_stub import ColdStartError, ask, request_for
 
 _SCRIPT = Path(__file__).with_name("worker.py")
@@ -18,8 +20,14 @@ _PATIENCE_S = 120.0
 """How long to wait for a server that is still loading: by itself, a worker takes as long."""
 
 
-class WorkerDiedError(Exception):
-    """A process ended before it had answered."""
+class CallError(RuntimeError):
+    """A call failed in its process, or the process died before it had answered."""
+
+    def __init__(self, text: str, trace: str = "", *, has_died: bool = False) -> None:
+        super().__init__(text)
+        self.trace, self.has_died = trace, has_died
+        if trace:
+            self.add_note(trace)
 
 
 class WorkerProcess:
@@ -47,28 +55,38 @@ class WorkerProcess:
         self.connection = Connection(ours.detach())
         self._send(sys.path)  # a script that the user runs may have added to it
 
-    def call(self, function: Callable[..., Any], **arguments: Any) -> None:
-        """Have it call `function(report, **arguments)`; `receive` returns what comes of it."""
-        self._send((function, arguments))
+    def call(self, function: Callable[..., Any], *, reports: bool = False, **arguments: Any) -> None:
+        """Have it call the function; `receive` returns what comes of it.
+
+        With `reports`, the function is given `report` too, a function that sends a message on the way.
+        """
+        self._send((function, arguments, reports))
 
     def _send(self, message: object) -> None:
         with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # it died: receive says so
             self.connection.send(message)
 
     def receive(self) -> tuple[str, Any]:
-        """Return its next message, waiting for it.
+        """Return its next message, waiting for it: what was reported on the way, or what the call returned.
 
         Raises
         ------
-        WorkerDiedError
-            It died.
+        InputError
+            The call did: the user's to fix.
+        CallError
+            The call failed, or the process died.
         """
         try:
-            message: tuple[str, Any] = self.connection.recv()
+            kind, found = self.connection.recv()
         except (EOFError, OSError) as error:
             why = "its process died (out of memory, or a crash in a library)"
-            raise WorkerDiedError(f"{why}{self._last_words()}") from error
-        return message
+            raise CallError(f"{why}{self._last_words()}", has_died=True) from error
+        if kind != ERROR:
+            return kind, found
+        name, text, trace = found
+        if name == InputError.__name__:
+            raise InputError(text)
+        raise CallError(f"{name}: {text}", trace)
 
     def _last_words(self) -> str:
         lines = self._log.read_text(errors="replace").splitlines()

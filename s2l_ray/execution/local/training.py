@@ -8,12 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from s2l_ray.errors import InputError
 from s2l_ray.execution.interfaces import name_interface
 from s2l_ray.execution.local.checkpoints import newest
 from s2l_ray.execution.local.machine import Machine
-from s2l_ray.execution.local.process import WorkerDiedError
-from s2l_ray.execution.local.worker import REPORT, RESULT
+from s2l_ray.execution.local.process import CallError
+from s2l_ray.execution.local.worker import RESULT
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress.bars import Task, task
 from s2l_ray.progress.notes import note
@@ -35,6 +34,8 @@ def train_here(
 
     Raises
     ------
+    InputError
+        A worker found something that the user has to fix.
     RuntimeError
         Workers were lost more than `resources.max_failures` times.
     """
@@ -69,30 +70,23 @@ def _fit(
     environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker)}
     with machine.processes(num_workers, environment) as processes:
         for rank, process in enumerate(processes):
-            process.call(_work, rank=rank, num_workers=num_workers, meeting=meeting, **work)
+            process.call(_work, reports=True, rank=rank, num_workers=num_workers, meeting=meeting, **work)
         ranks: dict[Connection, int] = {process.connection: rank for rank, process in enumerate(processes)}
-        outcomes: dict[int, Any] = {}
+        outcomes: dict[int, dict[str, Any]] = {}
         while ranks:
             for connection in wait(list(ranks)):
                 assert isinstance(connection, Connection)
                 rank = ranks[connection]
                 try:
                     kind, found = processes[rank].receive()
-                except WorkerDiedError as error:
+                except CallError as error:
                     raise _LostError(f"worker {rank}: {error}") from error
-                if kind == REPORT:
-                    if rank == 0:
-                        progress.update(*found)
-                elif kind == RESULT:
+                if kind == RESULT:
                     outcomes[rank] = found
                     del ranks[connection]
-                else:
-                    failed = _LostError(f"worker {rank} failed: {found[0]}: {found[1]}")
-                    failed.add_note(found[2])
-                    raise failed
-                if "input_error" in outcomes.get(rank, ()):
-                    return dict(outcomes[rank])
-    return dict(outcomes[0])
+                elif rank == 0:
+                    progress.update(*found)
+    return outcomes[0]
 
 
 def _work(
@@ -112,7 +106,5 @@ def _work(
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=num_workers)
     try:
         return fine_tune(run, LocalHost(run, examples, selected, resume_name, checkpoint, report))
-    except InputError as error:  # the user's to fix
-        return {"input_error": str(error)}
     finally:
         torch.distributed.destroy_process_group()

@@ -7,8 +7,7 @@ from typing import Any
 from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import STUCK, STUCK_S, Worker, attempt
 from s2l_ray.execution.local.machine import Machine
-from s2l_ray.execution.local.process import WorkerDiedError, WorkerProcess
-from s2l_ray.execution.local.worker import RESULT
+from s2l_ray.execution.local.process import CallError, WorkerProcess
 from s2l_ray.recipe.resources import ResourcesConfig
 
 _FEW, _FEW_COLD = 2, 16
@@ -51,11 +50,12 @@ def rows_here(
                 assert isinstance(connection, Connection)
                 process, number = busy.pop(connection)
                 try:
-                    yield _row(number, *process.receive())
-                except WorkerDiedError as error:
-                    yield {"unit": number, "error": str(error), "trace": ""}
-                    process.end()
-                    processes[processes.index(process)] = process = machine.start(_ONE_THREAD)
+                    yield process.receive()[1]
+                except CallError as error:
+                    yield {"unit": number, "error": str(error), "trace": error.trace}
+                    if error.has_died:
+                        process.end()
+                        processes[processes.index(process)] = process = machine.start(_ONE_THREAD)
                 _begin(process, waiting, busy, worker, arguments)
 
 
@@ -70,29 +70,8 @@ def _begin(
         busy[process.connection] = (process, number)
 
 
-def _do(
-    report: Callable[[Any], None], *, worker: Callable[..., Worker], arguments: dict[str, Any], number: int, unit: Any
-) -> Mapping[str, Any]:
+def _do(worker: Callable[..., Worker], arguments: dict[str, Any], number: int, unit: Any) -> Mapping[str, Any]:
     """Do a unit in a worker process."""
-    try:
-        if not _made:
-            _made.append(worker(**arguments))
-        return attempt(number, _made[0], unit)
-    except InputError as error:
-        return {"input_error": str(error)}
-
-
-def _row(number: int, kind: str, found: Any) -> Mapping[str, Any]:
-    """Return the row of a message.
-
-    Raises
-    ------
-    InputError
-        The user's to fix.
-    """
-    if kind != RESULT:  # the worker could not be made
-        return {"unit": number, "error": f"{found[0]}: {found[1]}", "trace": found[2]}
-    if "input_error" in found:
-        raise InputError(found["input_error"])
-    row: Mapping[str, Any] = found
-    return row
+    if not _made:
+        _made.append(worker(**arguments))
+    return attempt(number, _made[0], unit)

@@ -12,8 +12,10 @@ from collections.abc import Callable
 from multiprocessing.connection import Connection
 from typing import Any
 
+Failure = tuple[str, str, str]
+"""The class, text and trace of an exception, which itself may not travel."""
 REPORT, RESULT, ERROR = "report", "result", "error"
-"""Kinds of message to the driver: what a call reports on its way, what it returned, or (type, text, trace)."""
+"""Kinds of message to the driver: what a call reports on its way, what it returned, or its `Failure`."""
 
 
 def end_with_driver(socket: int) -> None:
@@ -28,11 +30,13 @@ def end_with_driver(socket: int) -> None:
     threading.Thread(target=watch, daemon=True).start()
 
 
-def answer(call: tuple[Callable[..., Any], dict[str, Any]], driver: Connection) -> tuple[str, Any]:
-    """Do a call and return the message about it."""
-    function, arguments = call
+def answer(call: tuple[Callable[..., Any], dict[str, Any], bool], driver: Connection) -> tuple[str, Any]:
+    """Do a call, which is given what it reports with where it asks for that, and return the message about it."""
+    function, arguments, reports = call
+    if reports:
+        arguments["report"] = lambda report: driver.send((REPORT, report))
     try:
-        return RESULT, function(lambda report: driver.send((REPORT, report)), **arguments)
+        return RESULT, function(**arguments)
     except Exception as error:  # the driver decides what becomes of it
         return ERROR, (type(error).__name__, str(error), traceback.format_exc())
 

@@ -14,7 +14,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import UnitError
 from s2l_ray.execution.local import units as local_units
 from s2l_ray.execution.local.machine import machine_session, this_machine
-from s2l_ray.execution.local.process import WorkerDiedError
+from s2l_ray.execution.local.process import CallError
 from s2l_ray.execution.work_units import run_units
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.storage.files import Storage
@@ -140,11 +140,11 @@ def test_units_that_hang_end_the_stage_in_time(machine, monkeypatch):
     assert time.monotonic() - started < 20
 
 
-def die(report):
+def die():
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def grumble(report, what):
+def grumble(what):
     raise ValueError(what)
 
 
@@ -153,11 +153,11 @@ def test_a_single_call(machine):
     assert machine.ask(get_environment, name="CUDA_VISIBLE_DEVICES") == ""
     with pytest.raises(RuntimeError, match="ValueError: no"):
         machine.ask(grumble, what="no")
-    with pytest.raises(WorkerDiedError):
+    with pytest.raises(CallError, match="its process died"):
         machine.ask(die)
 
 
-def get_environment(report, name):
+def get_environment(name):
     return os.environ.get(name)
 
 
@@ -169,7 +169,7 @@ def test_where_nothing_forks_workers_start_by_themselves_and_it_is_said(tmp_path
     assert [record.message for record in caplog.records].count("Workers start cold, in some seconds each: [Errno 2] No such file or directory") == 1
 
 
-def nap(report):
+def nap():
     """Do nothing, and hear nothing."""
     while True:
         time.sleep(99)
