@@ -175,8 +175,10 @@ def nap():
         time.sleep(99)
 
 
+# A test runner in the background hands down an ignored SIGINT; a terminal does not.
 DRIVER = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.execution.local.test_units import nap
 from s2l_ray.execution.local.machine import machine_session
 from s2l_ray.storage.files import Storage
