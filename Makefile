@@ -10,7 +10,8 @@ help:  ## list the targets
 # torch comes by pip, which knows where this machine gets it from: uv does not read pip's settings, and would take
 # gigabytes of CUDA from PyPI. The rest comes by uv, in a third of pip's time; where it cannot be had, by pip.
 PIP := $(RUN)/python -m pip install --disable-pip-version-check --constraint constraints.txt
-UV := $(RUN)/python -m uv pip install --python $(RUN)/python --constraint constraints.txt
+# Compiled, as pip does it: a process that may not write bytecode compiles all it imports again, each time.
+UV := $(RUN)/python -m uv pip install --compile-bytecode --python $(RUN)/python --constraint constraints.txt
 $(VENV)/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
