@@ -25,7 +25,7 @@ from s2l_ray.storage.files import Storage
 LOCAL = "local"
 """As an address: a cluster of this machine's own."""
 _STARTS = 3
-_TOO_SLOW = ("timed out during startup", "it contains the error message from the dashboard")  # as Ray says it
+_TOO_SLOW = "timed out during startup"  # as Ray says it
 
 
 @dataclass
@@ -115,14 +115,15 @@ def ray_session(
 def start_local(num_cpus: int, **options: Any) -> None:
     """Start a cluster of this machine's own, with so many logical CPUs; `options` are those of `ray.init`.
 
-    Ray gives its processes 30 s to start, which a busy machine may not keep: it is tried again then.
+    Ray gives its processes 30 s to start, which a busy machine may not keep: it is tried again then. The dashboard is
+    there where its packages are and it starts in time.
     """
     for attempt in range(1, _STARTS + 1):
         try:
-            ray.init(address="local", num_cpus=num_cpus, include_dashboard=True, dashboard_host="127.0.0.1", **options)
+            ray.init(address="local", num_cpus=num_cpus, dashboard_host="127.0.0.1", **options)
             break
         except Exception as error:
-            if attempt == _STARTS or not any(words in str(error) for words in _TOO_SLOW):
+            if attempt == _STARTS or _TOO_SLOW not in str(error):
                 raise
             note(f"Ray did not start within its 30 s: this machine is busy; trying again ({attempt} of {_STARTS - 1})")
     token = Path.home() / ".ray" / "auth_token"

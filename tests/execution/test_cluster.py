@@ -4,7 +4,6 @@ import inspect
 
 import pytest
 import ray
-from ray._private import services
 from ray._private.node import Node
 
 from s2l_ray.execution import cluster
@@ -25,13 +24,9 @@ def starts(monkeypatch, tmp_path):
     return outcomes, given
 
 
-@pytest.mark.parametrize("said", [
-    "The current node timed out during startup. This could",
-    "The last 20 lines of /tmp/x/dashboard.log (it contains the error message from the dashboard): ",
-])
-def test_a_start_that_took_too_long_is_repeated_and_reported(starts, capsys, said):
+def test_a_start_that_took_too_long_is_repeated_and_reported(starts, capsys):
     outcomes, given = starts
-    outcomes += [Exception(said), None]
+    outcomes += [Exception("The current node timed out during startup. This could"), None]
     cluster.start_local(3, object_store_memory=1)
     assert len(given) == 2 and given[0] == given[1] and given[0]["num_cpus"] == 3
     assert "this machine is busy; trying again (1 of 2)" in capsys.readouterr().err
@@ -50,8 +45,7 @@ def test_three_are_enough_and_other_errors_are_not_repeated(starts):
 
 
 def test_ray_still_says_it_in_these_words():
-    source = inspect.getsource(Node.__init__) + inspect.getsource(services.start_api_server)
-    assert all(words in source for words in cluster._TOO_SLOW), (
+    assert cluster._TOO_SLOW in inspect.getsource(Node.__init__), (
         f"Ray {ray.__version__} words a slow start otherwise: adapt _TOO_SLOW in s2l_ray/execution/cluster.py")
 
 
