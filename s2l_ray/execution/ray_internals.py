@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "ExecutionCallback", "abandoned_groups", "autoscaling_state", "failure_config", "is_start_failure",
-    "set_worker_start_timeout", "torch_backend", "worker_set_up",
+    "set_train_times", "torch_backend", "worker_set_up",
 ]
 
 
@@ -84,9 +84,14 @@ def is_start_failure(error: BaseException) -> bool:
     return isinstance(error, (WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError))
 
 
-def set_worker_start_timeout(seconds: float) -> None:
-    """Set how long the next training's workers may take to start. The public way: none; Ray's default is 60 s."""
-    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(seconds)
+def set_train_times(start_timeout_s: float, poll_s: float) -> None:
+    """Set how long the next training's workers may take to start, and how often its controller looks at them.
+
+    The public way: none; Ray's defaults are 60 s and 2 s. It takes in one report a look, so that a short training with
+    a few checkpoints ended seconds after its last step.
+    """
+    os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
+    os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(poll_s)
 
 
 def torch_backend(config: "TorchConfig") -> Any:

@@ -20,7 +20,7 @@ from s2l_ray.execution.bundles import training_bundles
 from s2l_ray.execution.capacity import remove_abandoned_groups, workers_in_range
 from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import ByNodeAddress
-from s2l_ray.execution.ray_internals import failure_config, is_start_failure, set_worker_start_timeout
+from s2l_ray.execution.ray_internals import failure_config, is_start_failure, set_train_times
 from s2l_ray.execution.training_progress import (
     SETTLED_S,
     ReportLostWorkers,
@@ -32,6 +32,8 @@ from s2l_ray.execution.training_progress import (
 from s2l_ray.modeling.schedule import TrainingRun
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.resources import ResourcesConfig
+
+_POLL_S = 0.5
 
 
 def train_with_ray(
@@ -92,7 +94,7 @@ def _fit(
     environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker), "TOKENIZERS_PARALLELISM": "false"}
     if not resources.use_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
-    set_worker_start_timeout(resources.wait_timeout_s)  # 60 s otherwise, too short for a cloud node to boot
+    set_train_times(resources.wait_timeout_s, _POLL_S)  # 60 s to start otherwise, too short for a cloud node to boot
     progress = TrainingProgress.options(**on_this_node()).remote()  # type: ignore[attr-defined]
     failures = failure_config(0 if is_elastic else resources.max_failures, 0 if is_elastic else -1)
     trainer = TorchTrainer(

@@ -4,6 +4,7 @@ Where one fails after an update of Ray, the sentence says what to do. With a clu
 """
 
 import inspect
+import os
 
 import pytest
 import ray
@@ -57,14 +58,18 @@ def test_a_group_that_cannot_start_is_told_from_other_failures():
     assert not internals().is_start_failure(ValueError("of the training function"))
 
 
-def test_the_time_to_start_is_what_ray_train_reads(monkeypatch):
+@pytest.mark.parametrize(("constant", "variable", "value"), [
+    ("WORKER_GROUP_START_TIMEOUT_S_ENV_VAR", "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", "7.5"),
+    ("HEALTH_CHECK_INTERVAL_S_ENV_VAR", "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.25"),
+])
+def test_the_times_are_what_ray_train_reads(monkeypatch, constant, variable, value):
     from ray.train.v2._internal import constants
 
-    monkeypatch.delenv("RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", raising=False)
-    internals().set_worker_start_timeout(7.5)
-    name = getattr(constants, "WORKER_GROUP_START_TIMEOUT_S_ENV_VAR", None)
-    assert name == "RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S", (
-        f"Ray {ray.__version__} reads how long workers may take to start from {name}: {REMEDY}")
+    monkeypatch.delenv(variable, raising=False)
+    internals().set_train_times(7.5, 0.25)
+    assert os.environ[variable] == value
+    assert getattr(constants, constant, None) == variable, f"Ray {ray.__version__} reads another one: {REMEDY}"
+    assert variable in constants.ENV_VARS_TO_PROPAGATE, f"Ray {ray.__version__} does not pass it on: {REMEDY}"
 
 
 def test_the_set_up_of_a_process_group_can_be_extended():
