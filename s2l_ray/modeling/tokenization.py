@@ -1,11 +1,13 @@
 """Conversations to token ids and the mask of supervised tokens (the assistant's, end-of-sequence included)."""
 
 import datetime
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
+from tokenizers import Encoding
 from transformers import PreTrainedTokenizerBase
 
 from s2l_ray.modeling.chat import ChatTemplate
@@ -102,50 +104,67 @@ class Tokenization:
     def spell(self, pieces: Sequence[Piece]) -> list[str]:
         """Return the text of each token of one conversation, cut nowhere; one after the other they are all of it."""
         texts = [str(self._tokenizer.bos_token) for _ in self._start]
-        for piece, _, offsets in self._offsets(pieces):
-            ends = np.maximum.accumulate([0, *(end for _, end in offsets)])
-            if len(offsets):
+        for piece, encoding in self._encodings(pieces):
+            ends = np.maximum.accumulate([0, *(end for _, end in encoding.offsets)])
+            if len(encoding):
                 ends[-1] = len(piece.text)  # white space that no token holds is the last one's
             texts += [piece.text[start:end] for start, end in pairwise(ends.tolist())]
             texts += [str(self._tokenizer.eos_token)] if piece.ends_sequence else []
         return texts
 
-    def _offsets(self, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, list[int], list[tuple[int, int]]]]:
-        """Yield each piece with its ids and the characters that each stands for, without its end-of-sequence."""
+    def _encodings(self, pieces: Sequence[Piece]) -> Iterator[tuple[Piece, Encoding]]:
+        """Yield each piece with its tokens, without its end-of-sequence.
+
+        By the tokenizer's own Rust core: what transformers makes of its answer, lists of Python's for every token's
+        offsets among it, takes longer than tokenising.
+        """
         if not pieces:
             return
-        out = self._tokenizer(
-            [piece.text for piece in pieces], add_special_tokens=False, return_offsets_mapping=True,
-            return_attention_mask=False, split_special_tokens=not pieces[0].has_special_tokens,
-        )
-        yield from zip(pieces, out["input_ids"], out["offset_mapping"], strict=True)
+        backend = self._tokenizer.backend_tokenizer  # type: ignore[attr-defined]
+        backend.no_truncation()
+        backend.no_padding()
+        backend.encode_special_tokens = not pieces[0].has_special_tokens
+        yield from zip(pieces, backend.encode_batch([piece.text for piece in pieces], add_special_tokens=False),
+                       strict=True)
 
-    def _encode(self, pieces: Sequence[Piece]) -> list[tuple[list[int], np.ndarray]]:
+    def _encode(self, pieces: Sequence[Piece]) -> list[tuple[np.ndarray, np.ndarray]]:
         """Return ids and supervised mask of each piece, its end-of-sequence included."""
         encoded = []
-        for piece, ids, offsets in self._offsets(pieces):
-            supervised = _mask(np.asarray(offsets, dtype=np.int64).reshape(-1, 2), piece.spans)
+        for piece, encoding in self._encodings(pieces):
             end = [self._tokenizer.eos_token_id] if piece.ends_sequence else []
-            encoded.append(([*ids, *end], np.append(supervised, np.full(len(end), piece.is_end_learned))))
+            ids = np.array([*encoding.ids, *end], dtype=np.int32)
+            supervised = np.zeros(len(ids), dtype=bool)
+            for span in piece.spans:
+                supervised[held(encoding, span)] = True
+            supervised[len(encoding):] = piece.is_end_learned
+            encoded.append((ids, supervised))
         return encoded
 
-    def _join(self, parts: Sequence[tuple[list[int], np.ndarray]]) -> TokenizedExample:
-        ids = np.concatenate([np.asarray(p, dtype=np.int32) for p in (self._start, *(part[0] for part in parts))])
+    def _join(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> TokenizedExample:
+        ids = np.concatenate([np.array(self._start, dtype=np.int32), *(part[0] for part in parts)])
         supervised = np.concatenate([np.zeros(len(self._start), dtype=bool), *(part[1] for part in parts)])
         return TokenizedExample(ids, supervised, len(ids)).cut(self._max_length)
 
 
-def _mask(offsets_T2: np.ndarray, spans: Iterable[tuple[int, int]]) -> np.ndarray:
-    """Mark tokens that hold a character of a span.
+def held(encoding: Encoding, span: tuple[int, int]) -> slice:
+    """Return the tokens that hold a character of a span; their offsets rise, so that two searches find them.
 
     A token that begins in the prompt and ends in the response counts as the response's: otherwise the prompt
     given to generation would hold the response's first characters. Some tokenizers' offsets leave out blanks, so
     that a token of blanks alone is empty and lies at their end.
     """
-    supervised = np.zeros(len(offsets_T2), dtype=bool)
-    for start, end in spans:
-        supervised |= (offsets_T2[:, 1] > start) & ((offsets_T2[:, 0] < end) | (offsets_T2[:, 1] <= end))
-    return supervised
+    start, end = span
+
+    def reaches(token: int) -> bool:
+        return encoding.token_to_chars(token)[1] > start
+
+    def lies_behind(token: int) -> bool:
+        first, last = encoding.token_to_chars(token)
+        return first >= end and last > end
+
+    tokens = range(len(encoding))
+    begin = bisect_left(tokens, True, key=reaches)
+    return slice(begin, bisect_left(tokens, True, begin, key=lies_behind))
 
 
 def _text_pieces(conversation: Conversation, style: PromptStyle) -> Iterable[Piece]:

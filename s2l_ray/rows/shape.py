@@ -132,6 +132,8 @@ def shape_of(row: Mapping[str, Any], shape: str, columns: Mapping[str, str] | No
         known = ", ".join(dict.fromkeys(field for one in shapes for field in one.fields))
         wrong = ", ".join(sorted(unknown))
         raise InputError(f"data.columns: {wrong} is no field of format {shape}; its fields are {known}")
+    if len(shapes) == 1:
+        return shapes[0]
     held = [name for name in row if not is_missing(row[name])]
     return next((one for one in shapes if not one.missing(held, columns or {})), shapes[0])
 

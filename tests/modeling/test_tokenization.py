@@ -1,13 +1,15 @@
 """Prompt styles, the supervised tokens and the special ones: .venv/bin/pytest tests/modeling/test_tokenization.py"""
 
+import json
 import re
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
-from s2l_ray.modeling.tokenization import Tokenization, needs_chat_template
+from s2l_ray.modeling.tokenization import Tokenization, held, needs_chat_template
 from s2l_ray.rows.conversation import BadRow, Conversation, Turn, conversation_key
 from s2l_ray.rows.reasons import Reason
 
@@ -245,6 +247,56 @@ def test_supervised_tokens_decode_to_exactly_the_responses(new_tokenizer, trim_o
         example = tokenization.tokenize([tokenization.render(conversation(*turns_of(exchanges)))])[0]
         assert supervised_text(tokenizer, example) == "".join(answer + END for _, answer in exchanges)
         assert np.count_nonzero(example.input_ids == tokenizer.eos_token_id) == len(exchanges)
+
+    check()
+
+
+LINES = ["the answer   is\n\n\n42, thé ansẅer: naïve, 漢字, 🙂🙂", "### Instruction:\nAdd 12 and 30.\n\n### Response:\n42"]
+
+
+def unigram(normalizer):
+    backend = Tokenizer(models.Unigram())
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizers.Metaspace()
+    # Bytes stand for what the vocabulary lacks: several tokens of one character.
+    trainer = trainers.UnigramTrainer(vocab_size=400, unk_token="<unk>", show_progress=False,
+                                      special_tokens=["<unk>", *(f"<0x{byte:02X}>" for byte in range(256))])
+    backend.train_from_iterator(LINES, trainer)
+    model = json.loads(backend.to_str())
+    model["model"]["byte_fallback"] = True
+    return Tokenizer.from_str(json.dumps(model))
+
+
+def word_pieces(normalizer):
+    backend = Tokenizer(models.WordPiece(unk_token="<unk>"))
+    backend.normalizer = normalizer
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    trainer = trainers.WordPieceTrainer(vocab_size=200, special_tokens=["<unk>"], show_progress=False)
+    backend.train_from_iterator(LINES, trainer)
+    return backend
+
+
+@pytest.mark.parametrize("backend", [
+    unigram(normalizers.NFKC()), unigram(normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])),
+    word_pieces(normalizers.BertNormalizer(lowercase=True, strip_accents=True)), word_pieces(normalizers.NFD()),
+    False, True,
+], ids=["unigram NFKC", "unigram Llama", "word pieces BERT", "word pieces NFD", "bytes", "bytes, trimmed"])
+def test_a_span_holds_the_tokens_that_the_rule_says_of_each(backend, new_tokenizer):
+    if isinstance(backend, bool):
+        backend = new_tokenizer(trim_offsets=backend).backend_tokenizer
+
+    @given(st.lists(TEXT, min_size=1, max_size=4), st.data())
+    @settings(max_examples=300, deadline=None)
+    def check(texts, data):
+        text = "".join(texts)
+        start = data.draw(st.integers(0, len(text)))
+        end = data.draw(st.integers(start, len(text)))
+        encoding = backend.encode(text, add_special_tokens=False)
+        tokens = np.zeros(len(encoding), dtype=bool)
+        tokens[held(encoding, (start, end))] = True
+        # It ends behind the span's start, and begins before the span's end or lies, emptied of blanks, within it.
+        rule = [last > start and (first < end or last <= end) for first, last in encoding.offsets]
+        assert tokens.tolist() == rule, (text, (start, end), encoding.offsets)
 
     check()
 
