@@ -10,6 +10,9 @@ from pathlib import Path
 import pytest
 import yaml
 
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+
 # Shaped like the real ones, and none of them is.
 PLANTED = {
     "AWS_SECRET_ACCESS_KEY": "plantedAwsSecret/1f0e9d8c7b6a5", "AWS_SESSION_TOKEN": "plantedAwsSession2f0e9d8c",
@@ -63,9 +66,14 @@ def run_watched(arguments, environment):
 @pytest.mark.slow
 @pytest.mark.integration
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="looks at processes by way of /proc")
-@pytest.mark.parametrize("until", ["report", "broken"])
-def test_a_run_keeps_the_secrets_of_its_environment(until, small_recipe, word_problems, tmp_path):
-    recipe = small_recipe(word_problems, tmp_path / "out", **{"resources.num_workers": 1, "selection.controls": []})
+@pytest.mark.parametrize(("until", "place"), [("report", "local"), ("report", None), ("broken", None)],
+                         ids=["on Ray", "without Ray", "broken"])
+def test_a_run_keeps_the_secrets_of_its_environment(until, place, on_this_machine, small_recipe, word_problems, tmp_path):
+    recipe = small_recipe(word_problems, tmp_path / "out", **{
+        "resources.num_workers": 1, "resources.ray_address": place, "selection.controls": []})
+    if place:  # on Ray, training and evaluation are left to do
+        with on_this_machine():
+            run_plan(plan_run(recipe, "trajectories"), "test")
     file = tmp_path / "recipe.yaml"
     file.write_text(yaml.safe_dump(recipe.model_dump(mode="json")))
     environment = {**os.environ, **PLANTED}
@@ -73,12 +81,15 @@ def test_a_run_keeps_the_secrets_of_its_environment(until, small_recipe, word_pr
     more = ["--debug"] if until == "report" else ["--debug", "data.max_row_chars=1"]
     code, output, seen, pid = run_watched(["run", str(file), *more], environment)
     assert code == (0 if until == "report" else 2), output
-    assert any("raylet" in line for line in seen), "the run did start Ray"
+    assert any("raylet" in line for line in seen) == (place == "local"), "the run did start Ray"
+    assert place or sum("warm_server" in line for line in seen) == 1, "and its workers are forks, by the same command line"
     assert [name for name, value in PLANTED.items() if value in output] == []
     assert [line for line in seen for value in PLANTED.values() if value in line] == []
     assert places_of_secrets(tmp_path) == []
     kept = tmp_path / "out" / "runs" / "small" / ("report.html" if until == "report" else "run.json")
     assert kept.is_file()
+    if place is None:
+        return
     session = max(Path("/tmp/ray").glob(f"session_*_{pid}"))  # their names begin with the time
     assert any(session.glob("logs/*")) and places_of_secrets(session) == [], "nor in Ray's own logs"
 

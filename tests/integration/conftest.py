@@ -1,4 +1,4 @@
-"""What several files look at: one finished small run (starting Ray Train takes longer than its steps), and job servers."""
+"""What several files look at: one finished small run, on this machine alone and on Ray, and job servers."""
 
 import contextlib
 import os
@@ -26,13 +26,45 @@ WARM_RAY = Path(__file__).resolve().parents[1] / "warm" / "start.py"
 _HEAD_ID = "f" * 51 + "00000"
 
 
+@pytest.fixture(scope="module")
+def here(on_this_machine):
+    """The work of a file's tests is done on this machine alone: what they prove holds on Ray (test_alone.py)."""
+    with on_this_machine():
+        yield
+
+
 @pytest.fixture(scope="session")
-def finished(ray_cluster, small_recipe, word_problems, tmp_path_factory):
-    """A finished run: (recipe, plan, done, results)."""
-    recipe = small_recipe(word_problems, tmp_path_factory.mktemp("storage"))
-    plan = plan_run(recipe)
-    done = run_plan(plan, "test")
-    return recipe, plan, done, collect_results(plan, done)
+def finished(on_this_machine, small_recipe, word_problems, tmp_path_factory):
+    """A run finished on this machine alone: (recipe, plan, done, results)."""
+    plan = plan_run(small_recipe(word_problems, tmp_path_factory.mktemp("storage")))
+    with on_this_machine():
+        done = run_plan(plan, "test")
+    return plan.recipe, plan, done, collect_results(plan, done)
+
+
+@pytest.fixture(scope="session")
+def finished_on_ray(ray_cluster, small_recipe, word_problems, tmp_path_factory):
+    """The plan of that run without its control, in another storage, finished on Ray."""
+    plan = plan_run(small_recipe(word_problems, tmp_path_factory.mktemp("on_ray"), **{"selection.controls": []}))
+    assert not any(one.is_reused for one in run_plan(plan, "test"))
+    return plan
+
+
+@pytest.fixture(scope="session")
+def processes_of(ray_cluster):
+    """A function (name of a class) -> this session's processes that are Ray's actors of that class.
+
+    Asking Ray's state API would take longer than some of them live.
+    """
+    def find(kind):
+        found = []
+        for process in psutil.Process().children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):  # it ended while we looked
+                if f"ray::{kind}" in " ".join(process.cmdline()):
+                    found.append(process)
+        return found
+
+    return find
 
 
 @pytest.fixture
@@ -137,8 +169,8 @@ class Nodes:
         With `mounts`, a line of shell, it has mounts of its own, which the line makes.
         """
         joins = [f"--address={self.gcs}"] if self._processes else [
-            "--head", f"--port={self.gcs.partition(':')[2]}", f"--temp-dir={self.folder}", "--dashboard-host=127.0.0.1",
-            f"--dashboard-port={_free_port()}", f"--dashboard-agent-listen-port={_free_port()}"]
+            "--head", f"--port={self.gcs.partition(':')[2]}", f"--temp-dir={self.folder}", "--include-dashboard=false",
+            f"--dashboard-agent-listen-port={_free_port()}"]
         # A forked worker would have the mounts of the server that forks it, which is outside this node.
         left_out = {"RAY_ADDRESS", SOCKET} if mounts else {"RAY_ADDRESS"}
         environment = {name: value for name, value in self.environment.items() if name not in left_out}

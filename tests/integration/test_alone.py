@@ -16,8 +16,6 @@ import pytest
 import yaml
 from safetensors.torch import load_file
 
-from s2l_ray.pipeline.plan import plan_run
-from s2l_ray.pipeline.run import run_plan
 from s2l_ray.stages.proxy import run_proxy
 from s2l_ray.storage.artifacts import Artifact
 
@@ -25,12 +23,9 @@ pytestmark = pytest.mark.integration
 
 
 @pytest.fixture(scope="module")
-def alone(on_this_machine, small_recipe, word_problems, tmp_path_factory):
-    """A run on this machine alone of the recipe that `finished` has run on Ray, in a storage of its own."""
-    plan = plan_run(small_recipe(word_problems, tmp_path_factory.mktemp("alone")))
-    with on_this_machine():
-        assert not any(one.is_reused for one in run_plan(plan, "test"))
-    return plan
+def alone(finished):
+    """The plan of a run on this machine alone."""
+    return finished[1]
 
 
 def tables(plan, step, folder=""):
@@ -46,10 +41,11 @@ def weights(plan, step):
     return {str(path.relative_to(root)): load_file(path) for path in sorted(root.rglob("*.safetensors"))}
 
 
-def test_it_makes_what_ray_makes_to_the_last_bit(alone, finished):
-    _, on_ray, _, _ = finished
-    assert [step.label for step in alone.steps] == [step.label for step in on_ray.steps]
-    for ours, theirs in zip(alone.steps, on_ray.steps, strict=True):
+def test_it_makes_what_ray_makes_to_the_last_bit(alone, finished_on_ray):
+    on_ray = finished_on_ray
+    assert {step.stage.name for step in on_ray.steps} == {step.stage.name for step in alone.steps}
+    for theirs in on_ray.steps:
+        ours = alone.step(theirs.stage.name, theirs.of)
         assert ours.artifact.fingerprint == theirs.artifact.fingerprint
         if ours.stage.workers != "training":
             assert tables(alone, ours) == tables(on_ray, theirs), ours.label
@@ -120,42 +116,36 @@ def recipe_of_its_own(small_recipe, word_problems, tmp_path):
 
 @pytest.fixture
 def command(recipe_of_its_own):
-    """A function () -> `s2l proxy` of that recipe, started."""
+    """A function () -> `s2l proxy` of that recipe, started; the last that it prints is which libraries it has loaded."""
     file, environment = recipe_of_its_own
     # A test runner in the background hands down an ignored SIGINT; a terminal does not.
     code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from s2l_ray.cli.main import main; main(sys.argv[1:])")
+            "from s2l_ray.cli.main import main\n"
+            "try:\n    main(sys.argv[1:])\nfinally:\n    print(*sorted({'ray', 'torch'} & sys.modules.keys()))")
     return lambda: subprocess.Popen([sys.executable, "-c", code, "proxy", file], env=environment, text=True,
                                     stdout=subprocess.PIPE, stderr=subprocess.PIPE)
 
 
-@pytest.mark.parametrize(("how", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)], ids=["Ctrl-C", "SIGKILL"])
-def test_a_command_that_is_ended_leaves_no_process_and_the_next_one_goes_on(command, tmp_path, how, code):
-    first = command()
-    deadline = time.monotonic() + 240
-    while not list((tmp_path / "out").glob("proxy/*/resume/*/complete.json")):
-        assert time.monotonic() < deadline and first.poll() is None
-        time.sleep(0.05)
-    family = psutil.Process(first.pid).children(recursive=True)
-    first.send_signal(how)
-    _, said = first.communicate(timeout=60)
-    assert first.returncode == code
-    assert code != 130 or "stopped. Finished work is kept" in said
-    gone, alive = psutil.wait_procs(family, timeout=30)
-    assert len(gone) >= 3 and not alive, "the server and two workers at least"
-    second = command()
-    out, said = second.communicate(timeout=240)
-    assert second.returncode == 0, said
-    manifest = json.loads(next((tmp_path / "out").glob("proxy/*/manifest.json")).read_text())
+def test_a_command_that_is_ended_leaves_no_process_and_the_next_one_goes_on(command, tmp_path):
+    seen = set()
+    for how, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        running, deadline = command(), time.monotonic() + 240
+        while not (saved := {file.parent.name for file in tmp_path.glob("out/proxy/*/resume/*/complete.json")} - seen):
+            assert time.monotonic() < deadline and running.poll() is None
+            time.sleep(0.02)
+        seen |= saved
+        family = psutil.Process(running.pid).children(recursive=True)
+        running.send_signal(how)
+        _, said = running.communicate(timeout=60)
+        assert running.returncode == code
+        assert code != 130 or "stopped. Finished work is kept" in said
+        gone, alive = psutil.wait_procs(family, timeout=30)
+        assert len(gone) >= 3 and not alive, "the server and two workers at least"
+    last = command()
+    out, said = last.communicate(timeout=240)
+    assert last.returncode == 0, said
+    manifest = json.loads(next(tmp_path.glob("out/proxy/*/manifest.json")).read_text())
     assert manifest["history"][-1]["step"] == 120
-    assert json.loads(out.splitlines()[-1])
-
-
-def test_nothing_of_ray_is_loaded_or_started(recipe_of_its_own):
-    program = ("import sys\nfrom s2l_ray.cli.main import main\n"
-               "try:\n    main(['proxy', sys.argv[1], 'proxy.max_steps=6'])\nexcept SystemExit as ended:\n"
-               "    print(sorted({'ray', 'torch'} & sys.modules.keys()), ended.code)")
-    file, environment = recipe_of_its_own
-    done = subprocess.run([sys.executable, "-c", program, file], env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.splitlines()[-1] == "['torch'] 0", done.stderr  # torch: by the tokenizer's classes, to check them
-    assert "starting Ray" not in done.stderr and "running on this machine" in done.stderr
+    *_, told, libraries = out.splitlines()
+    assert json.loads(told) and libraries == "torch"  # by the tokenizer's classes, to check them
+    assert "starting Ray" not in said and "running on this machine" in said

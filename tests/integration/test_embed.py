@@ -1,4 +1,4 @@
-"""Embeddings, and a selector that needs them, on real Ray: .venv/bin/pytest tests/integration/test_embed.py"""
+"""Embeddings, and a selector that needs them: .venv/bin/pytest tests/integration/test_embed.py"""
 
 import numpy as np
 import pyarrow as pa
@@ -11,11 +11,11 @@ from s2l_ray.pipeline.run import run_plan
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.tables.schemas import vectors_matrix
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
 
 
 @pytest.fixture(scope="module")
-def embedded(finished):
+def embedded(here, finished):
     """The finished run's line again, asked for a k-center selection: (plan, labels of what had to be run)."""
     recipe = finished[0]
     selection = recipe.selection.model_copy(update={"selector": "k_center", "controls": []})

@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections import Counter
@@ -23,6 +24,7 @@ from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import _name_own_interface
 from s2l_ray.execution.work_units import run_units
 from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.stages.trajectories import run_trajectories
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 
@@ -227,3 +229,27 @@ def test_precision_is_settled_by_the_workers_once_and_stays_with_the_artifact(ra
     assert precision.settle_precision(first, "auto", resources) == "bf16"
     assert precision.settle_precision(second, "auto", resources) == "fp32"
     assert precision.settle_precision(second, "bf16", resources) == "bf16", "what the recipe says counts"
+
+
+def test_a_killed_actor_loses_nothing(finished_on_ray, processes_of):
+    prepare, proxy, done = (finished_on_ray.step(label).artifact for label in ("prepare", "proxy", "trajectories"))
+    killed = []
+
+    def kill_one():
+        deadline = time.monotonic() + 240
+        while time.monotonic() < deadline and not killed:
+            for process in processes_of("MapWorker")[:1]:
+                process.kill()
+                killed.append(process.pid)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=kill_one)
+    thread.start()
+    again = Artifact(done.storage, "trajectories", {**done.identity, "copy": "killed"}, done.parents)
+    one_worker = finished_on_ray.recipe.model_copy(update={"resources": ResourcesConfig(num_scoring_workers=1)})
+    run_trajectories(again, proxy, prepare, one_worker)
+    thread.join()
+    assert killed, "no actor was found to kill"
+    names = done.storage.list_names(done.file("shards"))
+    read = done.storage.read_bytes
+    assert names and all(read(done.file(f"shards/{n}")) == read(again.file(f"shards/{n}")) for n in names)

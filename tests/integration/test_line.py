@@ -1,4 +1,4 @@
-"""The whole line on real Ray, small: .venv/bin/pytest tests/integration/test_line.py"""
+"""The whole line, small: .venv/bin/pytest tests/integration/test_line.py"""
 
 import json
 import time
@@ -13,7 +13,7 @@ from s2l_ray.results.record import find_record
 from s2l_ray.results.results import tables_of
 from s2l_ray.results.status import status_of
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
 
 
 def test_every_stage_leaves_a_manifest_with_its_origin(finished):
@@ -96,7 +96,7 @@ def test_status_tells_each_step(finished):
 
 
 @pytest.mark.slow
-def test_the_line_on_an_s3_server_over_http(ray_cluster, small_recipe, word_problems):
+def test_the_line_on_an_s3_server_over_http(small_recipe, word_problems):
     from moto.server import ThreadedMotoServer
 
     from s2l_ray.pipeline.plan import plan_run

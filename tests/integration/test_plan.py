@@ -25,7 +25,7 @@ def test_what_would_run_and_where(ray_cluster, small_recipe, word_problems, tmp_
     assert not any(plan.storage.exists(step.artifact.folder) for step in plan.steps)
 
 
-def test_what_is_finished_is_said(finished):
+def test_what_is_finished_is_said(ray_cluster, finished):
     _, plan, *_ = finished
     assert {step["state"] for step in dry_run(plan.steps, plan.recipe, plan.storage)["steps"]} == {"finished"}
 

@@ -50,21 +50,28 @@ def test_little_memory_is_refused_with_what_is_left(ray_cluster, storage, monkey
         check_nodes(storage, [])
 
 
+@pytest.fixture(scope="module")
+def two_nodes(lasting_nodes, tmp_path_factory):
+    """A cluster whose second node sees other disks than the first in two folders: (the cluster, those folders by kind)."""
+    folders = {kind: tmp_path_factory.mktemp(kind) for kind in ("own", "read_only")}
+    lasting_nodes.add(1)
+    lasting_nodes.add(1, mounts="mount -t tmpfs tmpfs {own} && mount --bind {read_only} {read_only} && "
+                                "mount -o remount,ro,bind {read_only}".format(**folders))
+    return lasting_nodes, folders
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="gives a node mounts of its own: needs root")
-@pytest.mark.parametrize(("mount", "said"), [
-    ("mount -t tmpfs tmpfs {}", "does not see what another node wrote"),
-    ("mount --bind {0} {0} && mount -o remount,ro,bind {0}", "cannot write"),
-], ids=["a disk of its own", "read-only"])
-def test_a_storage_that_does_not_serve_all_nodes_is_refused_before_work(nodes, recipe_file, tmp_path, mount, said):
-    (tmp_path / "out").mkdir()
-    nodes.add(1)
-    nodes.add(1, mounts=mount.format(tmp_path / "out"))
-    run = nodes.run(recipe_file(**{"selection.controls": []}), "--dry-run")
+@pytest.mark.parametrize(("kind", "said"), [
+    ("own", "does not see what another node wrote"), ("read_only", "cannot write"),
+])
+def test_a_storage_that_does_not_serve_all_nodes_is_refused_before_work(two_nodes, recipe_file, kind, said):
+    nodes, folders = two_nodes
+    run = nodes.run(recipe_file(**{"selection.controls": []}), f"storage={folders[kind]}", "--dry-run")
     _, err = run.communicate(timeout=300)
     assert run.returncode == 2, err
     assert "does not serve all 2 nodes: node" in err and said in err and "Traceback" not in err
-    assert list((tmp_path / "out").glob("*/*")) == [], "nothing was done, and what the check wrote is gone"
+    assert list(folders[kind].glob("*/*")) == [], "nothing was done, and what the check wrote is gone"
 
 
 def test_inputs_are_files_of_this_machine_alone(small_recipe, word_problems, tmp_path):

@@ -14,7 +14,7 @@ from s2l_ray.rows.originals import json_lines
 from s2l_ray.stages.prepare import plan_prepare, run_prepare
 from s2l_ray.storage.files import Storage
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
 MODEL = ModelConfig(path=str(ASSETS / "proxy_base"))
 
 
@@ -40,7 +40,7 @@ def good(number):
 
 
 @pytest.mark.parametrize("name", ["alpaca", "clinical", "math_mixture"])
-def test_real_data_is_accounted_for_row_by_row(ray_cluster, real_data, gpt2_tokenizer, tmp_path, name):
+def test_real_data_is_accounted_for_row_by_row(real_data, gpt2_tokenizer, tmp_path, name):
     model = ModelConfig(path=MODEL.path, tokenizer=str(gpt2_tokenizer), eos_token="<|endoftext|>")
     data = {"path": str(real_data / f"{name}.parquet"), "limit": 1500, "id_column": "id", "max_bad_fraction": 0.3}
     artifact = prepare(tmp_path, data, model)
@@ -57,7 +57,7 @@ def test_real_data_is_accounted_for_row_by_row(ray_cluster, real_data, gpt2_toke
     assert quarantine.num_rows == rows["quarantined"] == sum(manifest["quarantine_reasons"].values())
 
 
-def test_messages_made_from_real_rows_give_the_same_texts(ray_cluster, real_data, tmp_path):
+def test_messages_made_from_real_rows_give_the_same_texts(real_data, tmp_path):
     rows = pq.read_table(real_data / "alpaca.parquet").slice(0, 300).to_pylist()
     rows = [row for row in rows if not row["input"]]
     made = [{"id": r["id"], "messages": [{"role": "user", "content": r["instruction"]},
@@ -72,7 +72,7 @@ def test_messages_made_from_real_rows_give_the_same_texts(ray_cluster, real_data
     assert found[0] == found[1] and len(found[0]) > 100
 
 
-def test_bad_rows_are_set_aside_with_file_row_and_reason(ray_cluster, tmp_path):
+def test_bad_rows_are_set_aside_with_file_row_and_reason(tmp_path):
     lines = [good(n) for n in range(200)]
     lines[6] = b'{"instruction": "caf\xe9", "output": "x"}'
     lines[10] = b'{"instruction": "cut off'
@@ -90,14 +90,14 @@ def test_bad_rows_are_set_aside_with_file_row_and_reason(ray_cluster, tmp_path):
     assert kept == {json.dumps(good(n)) for n in range(200) if n not in (6, 10, 20, 30, 40, 50)}
 
 
-def test_too_many_bad_rows_stop_the_run_and_say_which(ray_cluster, tmp_path):
+def test_too_many_bad_rows_stop_the_run_and_say_which(tmp_path):
     path = write_lines(tmp_path / "rows.jsonl", [*[good(n) for n in range(20)], {"instruction": "no answer"}])
     with pytest.raises(InputError, match=r"1 of 21 rows \(4.8%\) are bad.*rows.jsonl row 21: missing_field"):
         prepare(tmp_path, {"path": str(path)})
     assert not plan_prepare(Storage.open(str(tmp_path / "out")), DataConfig(path=str(path)), MODEL, 0).artifact.is_finished
 
 
-def test_limit_draws_over_all_rows_with_the_seed(ray_cluster, tmp_path):
+def test_limit_draws_over_all_rows_with_the_seed(tmp_path):
     path = write_lines(tmp_path / "rows.jsonl", [{**good(n), "id": str(n)} for n in range(300)])
     data = {"path": str(path), "id_column": "id", "limit": 30}
     drawn = [sorted(int(i) for t in tables(prepare(tmp_path, data, seed=s), "examples") for i in t["example_id"].to_pylist())
@@ -106,7 +106,7 @@ def test_limit_draws_over_all_rows_with_the_seed(ray_cluster, tmp_path):
     assert max(drawn[0]) > 200, "not just the first rows"
 
 
-def test_same_bytes_for_one_and_two_workers(ray_cluster, word_problems, tmp_path):
+def test_same_bytes_for_one_and_two_workers(word_problems, tmp_path):
     data = {"path": str(word_problems / "pool.jsonl"), "id_column": "id", "shard_rows": 100}
     found = []
     for workers in (1, 2):

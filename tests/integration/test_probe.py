@@ -1,4 +1,4 @@
-"""Further losses where a selector asks for them, on real Ray: .venv/bin/pytest tests/integration/test_probe.py"""
+"""Further losses where a selector asks for them: .venv/bin/pytest tests/integration/test_probe.py"""
 
 import json
 
@@ -16,11 +16,11 @@ from s2l_ray.pipeline.run import run_plan
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.recipe.scoring import ProbeConfig
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
 
 
 @pytest.fixture(scope="module")
-def probed(finished):
+def probed(here, finished):
     """The finished run's line again, asked for three selections by further losses: (plan, labels of what was run)."""
     recipe = finished[0]
     selection = recipe.selection.model_copy(update={"selector": "ifd", "controls": ["key_part_gain", "ask_llm"]})

@@ -11,6 +11,9 @@ from pathlib import Path
 import psutil
 import pytest
 
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -24,9 +27,12 @@ def submit(address, *arguments, **variables):
 
 
 @pytest.fixture(scope="module")
-def storage(tmp_path_factory):
-    """One for the run and the sweep, which reuses the run's proxy."""
-    return tmp_path_factory.mktemp("storage")
+def storage(on_this_machine, small_recipe, word_problems, tmp_path_factory):
+    """One for the run and the sweep, with all in it that comes before their selections."""
+    folder = tmp_path_factory.mktemp("storage")
+    with on_this_machine():
+        run_plan(plan_run(small_recipe(word_problems, folder), "trajectories"), "test")
+    return folder
 
 
 def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, storage):
@@ -39,7 +45,7 @@ def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, stora
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
     assert told["status"] == "SUCCEEDED" and told["run"] == str(storage / "runs" / "sent")
-    assert "prepare" in done.stderr, "the job's log is shown"
+    assert "prepare: reused" in done.stderr, "the job's log is shown"
     (arms,) = (json.loads(line)["arms"] for line in done.stderr.splitlines() if line.startswith('{"arms"'))
     assert arms["s2l"]["rows"] == 20 and Path(arms["s2l"]["model"], "model.safetensors").is_file()
     state = status_of(find_record(told["run"], ""))
@@ -48,29 +54,51 @@ def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, stora
 
 
 def test_submit_ends_with_the_exit_code_of_a_job_that_fails(loopback_cluster, recipe_file, tmp_path):
-    recipe = recipe_file()
-    done = submit(loopback_cluster, recipe, f"data.path={tmp_path / 'nothing.jsonl'}")
+    from ray.job_submission import JobSubmissionClient
+
+    recipe, nowhere = recipe_file(), f"data.path={tmp_path / 'nothing.jsonl'}"
+    sent = submit(loopback_cluster, recipe, nowhere, "--no-follow")
+    assert sent.returncode == 0, sent.stderr[-3000:]
+    client, job_id = JobSubmissionClient(loopback_cluster), json.loads(sent.stdout.splitlines()[-1])["job_id"]
+    ended(client, job_id)
+    assert client.get_job_status(job_id) == "FAILED"
+    done = submit(loopback_cluster, recipe, nowhere)
     assert done.returncode == 2, done.stderr[-3000:]
     assert "nothing.jsonl: no such file" in " ".join(done.stderr.split())
     assert json.loads(done.stdout.splitlines()[-1])["status"] == "FAILED"
 
 
-def test_a_job_gets_the_named_variables_and_no_others(loopback_cluster, recipe_file):
+def following(recipe, address, *arguments, **variables):
+    """Return a process of `s2l submit` that shows a job's log."""
+    # A test runner in the background hands down an ignored SIGINT; a terminal does not.
+    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+            "from s2l_ray.cli.main import main; main(sys.argv[1:])")
+    process = subprocess.Popen([sys.executable, "-c", code, "submit", recipe, "--address", address, *arguments],
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env={**os.environ, **variables})
+    shown = next((line for line in process.stderr if "prepare" in line), None)
+    assert shown is not None, "it ended before the job said anything"
+    return process
+
+
+def test_a_job_gets_the_named_variables_and_goes_on_after_ctrl_c(loopback_cluster, recipe_file):
     from ray.job_submission import JobSubmissionClient
 
-    recipe = recipe_file(**{
-        "name": "named", "proxy.max_steps": 600, "resources.num_workers": 1})
-    done = submit(loopback_cluster, recipe, "--env", "S2L_TEST_NAMED", "--no-follow",
-                  S2L_TEST_NAMED="visible", S2L_TEST_UNNAMED="hidden")
-    assert done.returncode == 0, done.stderr[-3000:]
-    assert "visible" not in done.stdout + done.stderr
-    job_id = json.loads(done.stdout.splitlines()[-1])["job_id"]
+    recipe = recipe_file(**{"name": "named", "proxy.max_steps": 3000, "resources.num_workers": 1})
+    sending = following(recipe, loopback_cluster, "--env", "S2L_TEST_NAMED",
+                        S2L_TEST_NAMED="visible", S2L_TEST_UNNAMED="hidden")
     client = JobSubmissionClient(loopback_cluster)
+    (job_id,) = [job.submission_id for job in client.list_jobs() if job.status == "RUNNING"]
     try:
         driver = psutil.Process(driver_of(client, job_id))
         assert driver.environ()["S2L_TEST_NAMED"] == "visible"
         assert "S2L_TEST_UNNAMED" not in driver.environ()
         assert "visible" not in " ".join(driver.cmdline())
+        sending.send_signal(signal.SIGINT)
+        out, rest = sending.communicate(timeout=300)
+        assert sending.returncode == 130, rest
+        assert json.loads(out.splitlines()[-1])["job_id"] == job_id and "visible" not in out + rest
+        assert f"ray job stop --address {loopback_cluster} {job_id}" in rest and "--follow" in rest
+        assert client.get_job_status(job_id) == "RUNNING"
     finally:
         client.stop_job(job_id)
         ended(client, job_id)
@@ -106,37 +134,10 @@ def test_a_job_may_work_in_a_folder_of_the_image(loopback_cluster):
     assert "python jobs/pipeline.py [--sweep] RECIPE" in client.get_job_logs(job_id)
 
 
-def following(recipe, address):
-    """Return a process of `s2l submit` that shows a job's log."""
-    # A test runner in the background hands down an ignored SIGINT; a terminal does not.
-    code = ("import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
-            "from s2l_ray.cli.main import main; main(sys.argv[1:])")
-    process = subprocess.Popen([sys.executable, "-c", code, "submit", recipe, "--address", address],
-                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    shown = next((line for line in process.stderr if "prepare" in line), None)
-    assert shown is not None, "it ended before the job said anything"
-    return process
-
-
-def test_ctrl_c_stops_following_and_says_how_to_go_on(loopback_cluster, recipe_file):
-    from ray.job_submission import JobSubmissionClient
-
-    recipe = recipe_file(**{"proxy.max_steps": 600, "resources.num_workers": 1})
-    sending = following(recipe, loopback_cluster)
-    sending.send_signal(signal.SIGINT)
-    out, rest = sending.communicate(timeout=300)
-    told = json.loads(out.splitlines()[-1])
-    assert sending.returncode == 130, rest
-    assert f"ray job stop --address {loopback_cluster} {told['job_id']}" in rest and "--follow" in rest
-    client = JobSubmissionClient(loopback_cluster)
-    assert client.get_job_status(told["job_id"]) == "RUNNING"
-    assert client.stop_job(told["job_id"])
-    ended(client, told["job_id"])
-
-
 def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_problems, storage):
     recipe = recipe_file(**{
         "name": "swept", "resources.num_workers": 1, "sweep.control_seeds": 1, "sweep.max_concurrent_trials": 1,
+        "sweep.controls": [],
         "sweep.space": {"selection.budget": [20], "selection.num_clusters": [4]}, "target.max_steps": 1,
         "evaluation.tasks": [{"name": "problems", "path": str(word_problems / "held_out.jsonl"), "metrics": ["loss"]}]})
     done = submit(loopback_cluster, recipe, "--sweep", f"storage={storage}")
@@ -144,26 +145,19 @@ def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_p
     assert (storage / "sweeps" / "swept" / "trials.parquet").is_file()
 
 
-def test_a_cluster_that_ends_while_followed_is_a_failure_that_says_so(ray_head, recipe_file):
-    recipe = recipe_file(**{"proxy.max_steps": 600, "resources.num_workers": 1})
-    with ray_head({"RAY_AUTH_MODE": "disabled"}) as address:
-        sending = following(recipe, address)
-    out, rest = sending.communicate(timeout=300)
-    assert sending.returncode == 1, rest
-    assert json.loads(out.splitlines()[-1])["status"] == "UNKNOWN"
-    assert "answers no more" in rest and "submit again, finished work is kept" in " ".join(rest.split())
-
-
-def test_a_cluster_that_wants_a_token_says_how_to_get_one(ray_head, recipe_file, tmp_path):
+def test_a_cluster_that_wants_a_token_says_how_to_get_one_and_one_that_ends_is_a_failure(ray_head, recipe_file, tmp_path):
     token = tmp_path / "token"
     token.write_text("0123456789abcdef" * 4)
-    recipe = recipe_file()
+    recipe = recipe_file(**{"proxy.max_steps": 600, "resources.num_workers": 1})
     withheld = {"RAY_AUTH_TOKEN": None, "RAY_AUTH_TOKEN_PATH": None, "HOME": str(tmp_path)}
-    with ray_head({"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}) as address:
+    given = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN_PATH": str(token)}
+    with ray_head(given) as address:
         for mode in ("disabled", "token", None):
             done = submit(address, recipe, **withheld, RAY_AUTH_MODE=mode)
             assert done.returncode == 2, (mode, done.stderr[-3000:])
             assert "wants its token" in done.stderr and "ray get-auth-token" in " ".join(done.stderr.split()), mode
-        done = submit(address, recipe, f"data.path={tmp_path}/none", RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
-        assert done.returncode == 2 and "none: no such file" in " ".join(done.stderr.split()), done.stderr[-3000:]
-        assert json.loads(done.stdout.splitlines()[-1])["status"] == "FAILED"
+        sending = following(recipe, address, **given)
+    out, rest = sending.communicate(timeout=300)
+    assert sending.returncode == 1, rest
+    assert json.loads(out.splitlines()[-1])["status"] == "UNKNOWN"
+    assert "answers no more" in rest and "submit again, finished work is kept" in " ".join(rest.split())

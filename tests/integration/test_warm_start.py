@@ -28,7 +28,7 @@ from ray.train.torch import TorchTrainer
 from s2l_ray.execution import warm_start
 
 KIND, FOLDER, SESSIONS = sys.argv[1:]
-PRELOAD = {"warm": warm_start.PRELOAD, "dead": ["no_such_module"], "loaded": ["torch"]}[KIND]
+PRELOAD = {"warm": warm_start.PRELOAD, "dead": ["no_such_module"]}[KIND]
 
 
 @ray.remote(num_cpus=0)
@@ -80,9 +80,8 @@ def main():
     logs = [path.read_text() for path in Path(SESSIONS).glob("session_latest/logs/worker-*.out")]
     said["logged"] = [sum(f"printed by {actor['pid']}" in log for log in logs) for actor in said["actors"]]
     said["folder"] = str(Path(os.environ[warm_start.SOCKET]).parent)
-    if KIND == "loaded":
-        print(json.dumps(said), flush=True)
-        time.sleep(600)
+    if KIND == "dead":  # its workers are Ray's own from here on
+        return said
     said["killed"] = death_of(actors[0], lambda: os.kill(said["actors"][0]["pid"], signal.SIGKILL))
     said["ended"] = death_of(actors[1], lambda: ray.kill(actors[1]))
     trainer = TorchTrainer(train_loop, train_loop_config={"file": FOLDER + ".json"},
@@ -90,8 +89,9 @@ def main():
                            run_config=RunConfig(name="two", storage_path=FOLDER))
     trainer.fit()
     said["trained"] = json.loads(Path(FOLDER + ".json").read_text())
-    ray.shutdown()
-    print(json.dumps(said), flush=True)
+    main.kept = Actor.remote()
+    said["alive"] = ray.get(main.kept.look.remote())
+    return said
 
 
 def raylet():
@@ -107,7 +107,12 @@ def is_raylet(pid):
 
 
 with warm_start.warm_workers(PRELOAD):
-    main()
+    said = main()
+    if KIND == "dead":
+        ray.shutdown()
+    print(json.dumps(said), flush=True)
+    if KIND == "warm":  # it is killed
+        time.sleep(600)
 """
 
 
@@ -139,15 +144,18 @@ def wait_for_none(sessions, pids):
 
 @pytest.fixture(scope="module", params=["warm", "dead"])
 def driven(request, tmp_path_factory):
-    """What a driver has seen, with a server and with one that has died: (kind, what it said, what it wrote of errors)."""
-    folder = tmp_path_factory.mktemp(request.param)
-    process, sessions = drive(folder, request.param)
-    output, _ = process.communicate(timeout=500)
-    errors = (folder / "errors").read_text()
-    assert process.returncode == 0, errors
-    said = json.loads(output.splitlines()[-1])
-    wait_for_none(sessions, [pid for actor in said["actors"] for pid in (actor["pid"], actor["parent"])])
-    return request.param, said, errors
+    """What a driver has seen, with a server and with one that has died: (kind, what it said, what it wrote of errors).
+
+    The one with a server is there until it is killed.
+    """
+    folder, kind = tmp_path_factory.mktemp(request.param), request.param
+    process, sessions = drive(folder, kind)
+    with process:
+        line, errors = process.stdout.readline(), (folder / "errors").read_text()
+        assert line, errors
+        yield kind, {**json.loads(line), "process": process, "sessions": sessions}, errors
+        process.kill()
+    wait_for_none(sessions, [])
 
 
 def test_ray_starts_workers_with_the_stub(driven):
@@ -159,7 +167,6 @@ def test_workers_are_forked_where_there_is_a_server_and_else_start_as_ever(drive
     kind, said, errors = driven
     assert {actor["warm"] for actor in said["actors"]} == {kind == "warm"}, f"{errors}. {REMEDY}"
     assert {actor["deepspeed"] for actor in said["actors"]} == {kind == "warm"}
-    assert said["trained"]["warm"] == (kind == "warm")
     assert ("No module named 'no_such_module'" in errors) == (kind == "dead")
 
 
@@ -186,22 +193,30 @@ def test_tasks_use_as_many_threads_as_ray_gives_them(driven):
     assert said["tasks"][4][0::2] == [5, "2"] and (kind == "dead" or said["tasks"][4][1] == 2)
 
 
+@pytest.mark.parametrize("driven", ["warm"], indirect=True)
 def test_the_end_of_a_worker_is_noticed(driven):
     _, said, _ = driven
     assert (said["killed"], said["ended"]) == ("ActorDiedError", "ActorDiedError")
 
 
-def test_two_training_workers_reduce(driven):
+@pytest.mark.parametrize("driven", ["warm"], indirect=True)
+def test_two_training_workers_are_forked_and_reduce(driven):
     _, said, _ = driven
-    assert said["trained"]["total"] == 3
+    assert said["trained"] == {"total": 3, "warm": True}, REMEDY
 
 
-def test_nothing_outlives_a_driver_that_is_killed(tmp_path):
-    process, sessions = drive(tmp_path, "loaded")
-    said = json.loads(process.stdout.readline())
-    pids = [pid for actor in said["actors"] for pid in (actor["pid"], actor["parent"])]
-    assert all(actor["warm"] for actor in said["actors"])
-    process.kill()
-    process.communicate()
-    wait_for_none(sessions, pids)
+@pytest.mark.parametrize("driven", ["warm"], indirect=True)
+def test_nothing_outlives_a_driver_that_is_killed(driven):
+    _, said, _ = driven
+    actors = [*said["actors"], said["alive"]]
+    assert psutil.pid_exists(said["alive"]["pid"]) and said["alive"]["warm"]
+    said["process"].kill()
+    wait_for_none(said["sessions"], [pid for actor in actors for pid in (actor["pid"], actor["parent"])])
     assert not Path(said["folder"]).exists(), "it leaves the folder of its socket"
+
+
+@pytest.mark.parametrize("driven", ["dead"], indirect=True)
+def test_nothing_outlives_a_driver_that_ends(driven):
+    _, said, _ = driven
+    assert said["process"].wait(60) == 0
+    wait_for_none(said["sessions"], [pid for actor in said["actors"] for pid in (actor["pid"], actor["parent"])])
