@@ -155,11 +155,16 @@ def held(encoding: Encoding, span: tuple[int, int]) -> slice:
     """
     start, end = span
 
+    def characters(token: int) -> tuple[int, int]:
+        found = encoding.token_to_chars(token)
+        assert found is not None, "nothing was added to the text's own tokens"
+        return found
+
     def reaches(token: int) -> bool:
-        return encoding.token_to_chars(token)[1] > start
+        return characters(token)[1] > start
 
     def lies_behind(token: int) -> bool:
-        first, last = encoding.token_to_chars(token)
+        first, last = characters(token)
         return first >= end and last > end
 
     tokens = range(len(encoding))
