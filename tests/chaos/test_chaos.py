@@ -14,8 +14,8 @@ pytestmark = [
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts, fills and remounts small disks: needs root"),
 ]
 SCRIPT = Path(__file__).resolve().parent / "chaos.py"
-CI = {28: ("trajectories", "kill_raylet")}  # a node is lost while scoring
-FEW = {4: ("trajectories", "disk_full"), 51: ("select", "kill_driver")}
+# A node is lost while scoring, the disk is full, the command itself is killed.
+FEW = {28: ("trajectories", "kill_raylet"), 4: ("trajectories", "disk_full"), 51: ("select", "kill_driver")}
 
 
 def attacked(*options, limit_s):
@@ -34,11 +34,9 @@ def attacked(*options, limit_s):
 
 
 @pytest.mark.timeout(1800)
-@pytest.mark.long  # until starting a worker takes less than most of CI's time
-@pytest.mark.parametrize("numbers", [CI, FEW], ids=["lost node", "others"])
-def test_an_attacked_run_ends_identical_or_in_a_clear_error_and_then_identical(numbers):
-    runs = attacked("--only", *map(str, numbers), limit_s=1700)
-    assert {(row["stage"], row["fault"]) for row in runs} == set(numbers.values())
+def test_an_attacked_run_ends_identical_or_in_a_clear_error_and_then_identical():
+    runs = attacked("--only", *map(str, FEW), limit_s=1700)
+    assert {(row["stage"], row["fault"]) for row in runs} == set(FEW.values())
 
 
 @pytest.mark.long
