@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel, TrainerCallback
 
-from s2l_ray.modeling.batching import ExampleTable
+from s2l_ray.modeling.batching import ExampleTable, padding_multiple
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.models import load_model, load_tokenizer, pad_token_id, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
@@ -79,7 +79,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
         arguments = training_arguments(run.config, run.plan, num_workers=host.num_workers, output_dir=Path(scratch),
                                        seed=run.seed, use_gpu=run.use_gpu)
         model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
-        collator = Collator(pad_token_id(tokenizer))
+        collator = Collator(pad_token_id(tokenizer), padding_multiple(arguments.device))
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
             ProgressCallback(host.report, collator),

@@ -20,10 +20,31 @@ class Batch:
     input_ids: torch.Tensor
     attention_mask: torch.Tensor
     labels: torch.Tensor
+    positions_2P: torch.Tensor
+    """Rows and columns of the P places whose next token is supervised, row by row. They are found on the host with the
+    batch: to count them on a GPU, the host would have to wait for it."""
 
     def to(self, device: torch.device) -> "Batch":
-        """Return the batch on a device."""
-        return Batch(self.input_ids.to(device), self.attention_mask.to(device), self.labels.to(device))
+        """Return the batch on a device; a copy to a GPU is under way while the host goes on."""
+        return Batch(*(onto(tensor, device) for tensor in (
+            self.input_ids, self.attention_mask, self.labels, self.positions_2P)))
+
+
+def onto(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return a tensor on a device, without waiting for the device."""
+    if device.type != "cuda" or tensor.is_cuda:
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)
+
+
+def padding_multiple(device: torch.device) -> int:
+    """Return what lengths are padded to a multiple of: a GPU loads kernels for every new shape."""
+    return 64 if device.type == "cuda" else 1
+
+
+def padded(lengths_N: np.ndarray, multiple: int) -> np.ndarray:
+    """Return lengths rounded up to a multiple, (N,) int64."""
+    return -(-np.asarray(lengths_N, dtype=np.int64) // multiple) * multiple
 
 
 def plan_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[slice]:
@@ -51,15 +72,17 @@ def plan_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[slice]:
     return batches[::-1]
 
 
-def padded_tokens(lengths_N: np.ndarray, batch_tokens: int) -> int:
+def padded_tokens(lengths_N: np.ndarray, batch_tokens: int, multiple: int = 1) -> int:
     """Return the number of tokens in the batches of `plan_batches`, padding included."""
-    lengths = np.asarray(lengths_N)
+    lengths = padded(lengths_N, multiple)
     return sum(int(lengths[span].max()) * len(lengths[span]) for span in plan_batches(lengths, batch_tokens))
 
 
-def collate(input_ids: Sequence[np.ndarray], supervised: Sequence[np.ndarray], pad_id: int) -> Batch:
-    """Pad examples on the right into one batch."""
-    size, longest = len(input_ids), max(len(ids) for ids in input_ids)
+def collate(
+    input_ids: Sequence[np.ndarray], supervised: Sequence[np.ndarray], pad_id: int, multiple: int = 1
+) -> Batch:
+    """Pad examples on the right into one batch, whose length is a multiple of this."""
+    size, longest = len(input_ids), int(padded(np.array([max(len(ids) for ids in input_ids)]), multiple)[0])
     ids_BT = np.full((size, longest), pad_id, dtype=np.int64)
     mask_BT = np.zeros((size, longest), dtype=np.int64)
     labels_BT = np.full((size, longest), IGNORED, dtype=np.int64)
@@ -67,7 +90,8 @@ def collate(input_ids: Sequence[np.ndarray], supervised: Sequence[np.ndarray], p
         ids_BT[row, : len(ids)] = ids
         mask_BT[row, : len(ids)] = 1
         labels_BT[row, : len(ids)] = np.where(chosen, ids, IGNORED)
-    return Batch(torch.from_numpy(ids_BT), torch.from_numpy(mask_BT), torch.from_numpy(labels_BT))
+    positions_2P = np.stack(np.nonzero(labels_BT[:, 1:] != IGNORED))
+    return Batch(*(torch.from_numpy(array) for array in (ids_BT, mask_BT, labels_BT, positions_2P)))
 
 
 class ExampleTable:
@@ -101,7 +125,15 @@ class ExampleTable:
             "supervised": supervised[offset].values.to_numpy(zero_copy_only=False),
         }
 
-    def batch(self, rows: slice, pad_id: int) -> Batch:
-        """Return consecutive rows as one padded batch."""
+    def batch(self, rows: slice, pad_id: int, multiple: int = 1) -> Batch:
+        """Return consecutive rows as one batch, padded to a multiple."""
         items = [self[position] for position in range(*rows.indices(len(self)))]
-        return collate([i["input_ids"] for i in items], [i["supervised"] for i in items], pad_id)
+        return collate([i["input_ids"] for i in items], [i["supervised"] for i in items], pad_id, multiple)
+
+
+def longest_batch(table: pa.Table, batch_tokens: int, device: torch.device) -> Batch:
+    """Return the longest examples of a table as one batch of at most so many tokens, one example at least."""
+    lengths_N = table["input_ids"].combine_chunks().value_lengths().to_numpy()
+    order, multiple = np.argsort(-lengths_N, kind="stable"), padding_multiple(device)
+    longest = int(padded(lengths_N[order[:1]], multiple)[0])
+    return ExampleTable(table, order).batch(slice(0, max(1, batch_tokens // longest)), pad_id=0, multiple=multiple)

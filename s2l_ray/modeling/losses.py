@@ -8,12 +8,24 @@ import pyarrow as pa
 import torch
 from torch.nn import functional
 
-from s2l_ray.modeling.batching import IGNORED, Batch, ExampleTable, plan_batches
+from s2l_ray.modeling.batching import (
+    Batch,
+    ExampleTable,
+    longest_batch,
+    onto,
+    padded,
+    padding_multiple,
+    plan_batches,
+)
 from s2l_ray.modeling.cross_entropy import Head, has_plain_head
 from s2l_ray.recipe.model import AskedPrecision
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # heavy: most commands start without a model
+
+_WHOLE = ("cuda",)
+"""Devices where bf16 holds all weights in bf16, so that nothing is cast in the loop; a CPU's results keep the norms and
+embeddings of fp32, which autocast brings to it."""
 
 
 class LossScorer:
@@ -38,24 +50,27 @@ class LossScorer:
         self.model = model.eval()
         self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
         self._head: Head | None = None
+        self._casts = self._dtype != torch.float32
         self._is_ready = False
 
     @torch.inference_mode()
     def example_losses(self, batch: Batch) -> torch.Tensor:
-        """Return the losses of a batch: float32 of shape (B,), equal to `model(one_example).loss` for each row."""
-        batch = batch.to(self.model.device)
+        """Return the losses of a batch: float32 of shape (B,), equal to `model(one_example).loss` for each row.
+
+        The batch is on the host. On a GPU nothing is waited for: the losses are on their way when this returns.
+        """
+        device = self.model.device
+        counts_B = torch.bincount(batch.positions_2P[0], minlength=len(batch.labels)).double()
+        assert bool((counts_B > 0).all()), "an example without a supervised token must not reach scoring"
+        batch = batch.to(device)
         if not self._is_ready:
             self._prepare(batch)
-        targets_BT = batch.labels[:, 1:]
-        rows, columns = torch.nonzero(targets_BT != IGNORED, as_tuple=True)
-        with torch.autocast(self.model.device.type, self._dtype, enabled=self._dtype != torch.float32):
+        rows, columns = batch.positions_2P
+        with torch.autocast(device.type, self._dtype, enabled=self._casts):
             token_losses = self._token_losses(batch, rows, columns)
-        sums_B = torch.zeros(len(targets_BT), dtype=torch.float64, device=self.model.device)
-        counts_B = torch.zeros_like(sums_B)
+        sums_B = torch.zeros(len(batch.labels), dtype=torch.float64, device=device)
         sums_B.index_add_(0, rows, token_losses.double())
-        counts_B.index_add_(0, rows, torch.ones_like(token_losses, dtype=torch.float64))
-        assert bool((counts_B > 0).all()), "an example without a supervised token must not reach scoring"
-        return (sums_B / counts_B).float()
+        return (sums_B / onto(counts_B, device)).float()
 
     def _token_losses(self, batch: Batch, rows: torch.Tensor, columns: torch.Tensor) -> torch.Tensor:
         targets = batch.labels[rows, columns + 1]
@@ -72,7 +87,12 @@ class LossScorer:
         layer, ends = self.model.get_output_embeddings(), [0, len(batch.input_ids) - 1]  # the shorter is padded
         if has_plain_head(self.model, batch.input_ids[ends], batch.attention_mask[ends]):
             self._head = Head.of(layer, self._dtype)
-        if self._dtype != torch.float32:
+        if self._casts and self._head is not None and self.model.device.type in _WHOLE:
+            # The weights alone: buffers such as the frequencies of rotary positions need their fp32.
+            for weight in self.model.base_model.parameters():
+                weight.data = weight.data.to(self._dtype)
+            self._casts = False
+        elif self._casts:
             for module in self.model.base_model.modules():
                 if isinstance(module, torch.nn.Linear) and module is not layer:
                     module.to(self._dtype)  # once, instead of at each use
@@ -82,14 +102,25 @@ class LossScorer:
 def table_losses(scorers: Sequence[LossScorer], table: pa.Table, batch_tokens: int) -> np.ndarray:
     """Return the losses of a table of examples (input_ids, supervised) under several models, (N, C) float32.
 
-    Batches are of like length and fixed by the table, whoever scores it.
+    Batches are of like length and fixed by the table, whoever scores it. On a GPU the losses are waited for once.
     """
+    device = scorers[0].model.device
+    multiple = padding_multiple(device)
     lengths_N = table["input_ids"].combine_chunks().value_lengths().to_numpy()
     order = np.argsort(lengths_N, kind="stable")
     rows = ExampleTable(table, order)
+    found: list[torch.Tensor] = []
+    for span in plan_batches(padded(lengths_N[order], multiple), batch_tokens):
+        batch = rows.batch(span, pad_id=0, multiple=multiple)  # padding is masked, so any id serves
+        found.append(torch.stack([scorer.example_losses(batch) for scorer in scorers], dim=1))
     losses_NC = np.empty((table.num_rows, len(scorers)), dtype=np.float32)
-    for span in plan_batches(lengths_N[order], batch_tokens):
-        batch = rows.batch(span, pad_id=0)  # padding is masked, so any id serves
-        for column, scorer in enumerate(scorers):
-            losses_NC[order[span], column] = scorer.example_losses(batch).cpu().numpy()
+    losses_NC[order] = torch.cat(found).cpu().numpy()
     return losses_NC
+
+
+def longest_losses(scorers: Sequence[LossScorer], table: pa.Table, batch_tokens: int) -> int:
+    """Score one batch of the longest examples, for a trial of the memory; returns its tokens, padding included."""
+    batch = longest_batch(table, batch_tokens, scorers[0].model.device)
+    for scorer in scorers:
+        scorer.example_losses(batch)
+    return batch.input_ids.numel()

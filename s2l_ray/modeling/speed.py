@@ -17,6 +17,7 @@ def throughput_facts(shards: Sequence[Mapping[str, Any]], wall_s: float) -> dict
         "num_tokens_scored": total["num_tokens"],
         "tokens_per_s": round(total["num_tokens"] / wall_s, 1),
         "model_s": round(total["model_s"], 3),
+        "batch_tokens": min(shard["batch_tokens"] for shard in shards),
         "padding_share": round(1 - total["num_tokens"] / total["num_padded_tokens"], 4),
         "peak_share": round(sum(s["operations"] / s["peak_rate"] for s in shards) / total["model_s"], 4),
     }

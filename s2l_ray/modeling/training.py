@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback
 
-from s2l_ray.modeling.batching import IGNORED, ExampleTable, collate
+from s2l_ray.modeling.batching import ExampleTable, collate
 from s2l_ray.modeling.cross_entropy import SummedCrossEntropy, has_plain_head
 from s2l_ray.modeling.models import load_model
 from s2l_ray.modeling.sampling import StepSampler
@@ -23,16 +23,20 @@ from s2l_ray.recipe.training import TrainingConfig, Zero
 
 
 class Collator:
-    """Pads examples into what a causal model takes, and counts the tokens for the throughput figure."""
+    """Pads examples into what a causal model takes, and counts the tokens for the throughput figure.
 
-    def __init__(self, pad_id: int) -> None:
-        self._pad_id = pad_id
+    `positions`, which the loss is computed at, are found here: on a GPU the host would have to wait for them.
+    """
+
+    def __init__(self, pad_id: int, multiple: int = 1) -> None:
+        self._pad_id, self._multiple = pad_id, multiple
         self.num_tokens = 0
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = collate([i["input_ids"] for i in items], [i["supervised"] for i in items], self._pad_id)
+        batch = collate([i["input_ids"] for i in items], [i["supervised"] for i in items], self._pad_id, self._multiple)
         self.num_tokens += int(batch.attention_mask.sum())
-        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels}
+        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels,
+                "positions": batch.positions_2P}
 
 
 class PointCallback(TrainerCallback):
@@ -116,7 +120,8 @@ def training_arguments(
         max_grad_norm=config.max_grad_norm,
         bf16=config.precision == "bf16",
         gradient_checkpointing=config.gradient_checkpointing,
-        optim="adamw_torch",
+        # One kernel for all weights, where they are on a GPU.
+        optim="adamw_torch_fused" if use_gpu and not (config.zero and config.zero.offload_optimizer) else "adamw_torch",
         save_strategy="steps" if saves else "no",
         save_steps=math.ceil(plan.total_steps / (saves + 1)),
         logging_steps=max(1, plan.total_steps // 50),
@@ -203,9 +208,8 @@ class SupervisedTrainer(Trainer):
         return self._sampler
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
-        targets_BT = inputs["labels"][:, 1:]
-        self._positions = torch.nonzero(targets_BT != IGNORED, as_tuple=True)
-        self._targets = targets_BT[self._positions]
+        self._positions = tuple(inputs.pop("positions"))
+        self._targets = inputs["labels"][:, 1:][self._positions]
         return super().compute_loss(model, inputs, *args, **kwargs)
 
     def _summed_loss(self, head: torch.nn.Module, hidden_BTD: torch.Tensor) -> torch.Tensor:

@@ -22,7 +22,25 @@ ANSWER:"""
 """Ask-LLM's question (arXiv 2402.09668), put for instruction data."""
 
 
-class TrajectoryConfig(Section):
+CPU_BATCH_TOKENS = 8192
+"""What auto means on CPUs."""
+
+
+class _Batches(Section):
+    """What is computed in batches of many tokens."""
+
+    batch_tokens: Count | Literal["auto"] = "auto"
+    """Tokens in one batch, padding included; auto is 8192 on CPUs, on GPUs what their memory holds."""
+
+    def identity(self, *, with_defaults: bool = False) -> dict[str, Any]:
+        """Return the fields that decide an artifact's content; 8192 was the default before there was auto."""
+        kept = super().identity(with_defaults=with_defaults)
+        if not with_defaults and kept.get("batch_tokens") == CPU_BATCH_TOKENS:
+            del kept["batch_tokens"]
+        return kept
+
+
+class TrajectoryConfig(_Batches):
     """Where on the proxy's training losses are recorded, and how."""
 
     num_points: Count = 12
@@ -31,8 +49,6 @@ class TrajectoryConfig(Section):
     """Record the untouched model too, as point 0."""
     precision: AskedPrecision = "auto"
     """Arithmetic of the forward pass; auto is bf16 where it is faster (GPUs, CPUs with AMX or AVX512-BF16)."""
-    batch_tokens: Count = 8192
-    """Tokens in one scoring batch, padding included."""
 
     def scoring_identity(self) -> dict[str, Any]:
         """Return what of it decides how an example is scored, whatever the model and the points."""
@@ -62,10 +78,8 @@ class ProbeConfig(Section):
         return value
 
 
-class EmbeddingConfig(Section):
+class EmbeddingConfig(_Batches):
     """Embeddings of the examples, made only where a selector needs them."""
 
     model: ModelConfig | None = None
     """Model to embed with; null takes the finished proxy, so that nothing more is fetched."""
-    batch_tokens: Count = 8192
-    """Tokens in one batch, padding included."""

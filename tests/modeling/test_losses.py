@@ -1,6 +1,9 @@
 """Example losses against the model's own, one by one: .venv/bin/pytest tests/modeling/test_losses.py"""
 
+import dataclasses
+
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from hypothesis import given, settings
@@ -17,9 +20,10 @@ from transformers import (
     Qwen2Config,
 )
 
-from s2l_ray.modeling.batching import IGNORED, Batch, collate
+from s2l_ray.modeling import losses as engine
+from s2l_ray.modeling.batching import IGNORED, collate
 from s2l_ray.modeling.cross_entropy import Head
-from s2l_ray.modeling.losses import LossScorer
+from s2l_ray.modeling.losses import LossScorer, table_losses
 
 VOCAB = 128
 SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -163,6 +167,32 @@ def test_bf16_is_close_to_fp32(kind):
     assert not torch.equal(rough, exact)
 
 
+@pytest.mark.parametrize("kind", CONFIGS)
+def test_all_weights_in_bf16_as_on_a_gpu_are_close_to_fp32(kind, monkeypatch):
+    monkeypatch.setattr(engine, "_WHOLE", ("cpu",))
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIGS[kind], dtype=torch.float32)
+    exact = LossScorer(model).example_losses(batch_of(MIXED))
+    buffers = {name: buffer.dtype for name, buffer in model.named_buffers()}
+    rough = LossScorer(model, "bf16").example_losses(batch_of(MIXED))
+    assert rough.tolist() == pytest.approx(exact.tolist(), abs=0.05) and not torch.equal(rough, exact)
+    body = {weight.dtype for weight in model.base_model.parameters()}
+    assert body == ({torch.bfloat16} if kind in PLAIN_HEAD else {torch.bfloat16, torch.float32})
+    assert {name: buffer.dtype for name, buffer in model.named_buffers()} == buffers, "positions keep their precision"
+
+
+def test_a_table_s_losses_do_not_depend_on_the_batches_nor_on_what_lengths_are_padded_to(models, monkeypatch):
+    items = [*MIXED, *(example(length, 1, seed=length) for length in range(2, 60, 7))]
+    table = pa.table({"input_ids": [ids for ids, _ in items], "supervised": [mask for _, mask in items]})
+    scorers = [LossScorer(models[kind]) for kind in ("llama", "gpt2_tied")]
+    expected = [[own_loss(models[kind], item) for kind in ("llama", "gpt2_tied")] for item in items]
+    for multiple, batch_tokens in ((1, 8192), (1, 1), (64, 2048), (16, 600)):
+        monkeypatch.setattr(engine, "padding_multiple", lambda device, multiple=multiple: multiple)
+        found_NC = table_losses(scorers, table, batch_tokens)
+        assert found_NC.dtype == np.float32
+        np.testing.assert_allclose(found_NC, expected, atol=1e-5)
+
+
 @pytest.mark.parametrize("kind", ["llama", "gemma2_capped"])
 @pytest.mark.parametrize("supervised", [[], [0]])
 def test_an_example_without_a_supervised_token_is_an_error_of_ours(models, kind, supervised):
@@ -175,6 +205,6 @@ def test_an_example_without_a_supervised_token_is_an_error_of_ours(models, kind,
 def test_padding_ids_do_not_matter(models):
     scorer = LossScorer(models["gpt2_tied"])
     batch = batch_of(MIXED)
-    filled = Batch(torch.where(batch.attention_mask == 1, batch.input_ids, 99), batch.attention_mask, batch.labels)
+    filled = dataclasses.replace(batch, input_ids=torch.where(batch.attention_mask == 1, batch.input_ids, 99))
     assert (filled.labels == IGNORED).sum() == (batch.labels == IGNORED).sum()
     torch.testing.assert_close(scorer.example_losses(filled), scorer.example_losses(batch), atol=1e-6, rtol=0)

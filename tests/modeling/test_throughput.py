@@ -41,10 +41,13 @@ def test_the_account_of_a_pass():
     # 300 tokens of 400 with padding in 2 s of wall clock; 30 and 10 operations at peaks of 30 and 20 a second are 1 s
     # and 0.5 s of work, in 3 s of scoring.
     shards = [
-        {"num_tokens": 100, "num_padded_tokens": 150, "operations": 30, "model_s": 2.0, "peak_rate": 30.0},
-        {"num_tokens": 200, "num_padded_tokens": 250, "operations": 10, "model_s": 1.0, "peak_rate": 20.0},
+        {"num_tokens": 100, "num_padded_tokens": 150, "operations": 30, "model_s": 2.0, "peak_rate": 30.0,
+         "batch_tokens": 8192},
+        {"num_tokens": 200, "num_padded_tokens": 250, "operations": 10, "model_s": 1.0, "peak_rate": 20.0,
+         "batch_tokens": 4096},
     ]
     assert throughput_facts(shards, 2.0) == {
         "num_tokens_scored": 300, "tokens_per_s": 150.0, "model_s": 3.0, "padding_share": 0.25, "peak_share": 0.5,
+        "batch_tokens": 4096,  # the device ran out of memory in between
     }
     assert throughput_facts([], 1.0) == {"num_tokens_scored": 0}

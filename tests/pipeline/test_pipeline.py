@@ -37,7 +37,7 @@ def test_what_users_have_stays_reusable(small_recipe, word_problems, tmp_path, m
 
 @pytest.mark.parametrize("changes", [
     {"selection.selector": "s2l"}, {"resources.num_workers": 1}, {"resources.wait_timeout_s": 5},
-    {"trajectory.num_points": 3, "name": "other"},
+    {"trajectory.num_points": 3, "name": "other"}, {"trajectory.batch_tokens": 8192}, {"trajectory.batch_tokens": "auto"},
 ], ids=str)
 def test_what_is_set_to_what_it_is_anyway_or_decides_nothing_changes_no_artifact(
     small_recipe, word_problems, tmp_path, changes

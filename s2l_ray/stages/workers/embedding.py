@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.modeling.batching import ExampleTable, plan_batches
-from s2l_ray.modeling.embedding import mean_embeddings
+from s2l_ray.modeling.batch_size import BatchSize
+from s2l_ray.modeling.embedding import longest_embeddings, table_embeddings
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_from, load_model
 from s2l_ray.recipe.scoring import EmbeddingConfig
@@ -19,8 +19,9 @@ class ShardEmbedder:
     """Embeds shards with one model; batches are fixed by the shard, so anybody writes the same bytes."""
 
     def __init__(self, artifact: Artifact, examples: Artifact, proxy: Artifact | None, config: EmbeddingConfig) -> None:
-        self._artifact, self._examples, self._batch_tokens = artifact, examples, config.batch_tokens
+        self._artifact, self._examples = artifact, examples
         device = start_scoring()
+        self._size = BatchSize(config.batch_tokens, device)
         if proxy is not None:
             model = load_from(proxy)
         else:
@@ -30,11 +31,8 @@ class ShardEmbedder:
 
     def run(self, shard: str) -> Mapping[str, Any]:
         table = self._examples.read_table(f"examples/{shard}")
-        rows = ExampleTable(table)
-        spans = plan_batches(table["num_tokens"].to_numpy(), self._batch_tokens)
-        vectors_ND = np.concatenate(
-            [mean_embeddings(self._model, rows.batch(span, pad_id=0)).cpu().numpy() for span in spans]
-        )
+        self._size.settle(lambda tokens: longest_embeddings(self._model, table, tokens))
+        vectors_ND = self._size.run(lambda tokens: table_embeddings(self._model, table, tokens))
         if not np.isfinite(vectors_ND).all():
             raise RuntimeError(f"{shard}: an embedding is NaN or infinite: the model diverged in training")
         width = vectors_ND.shape[1]

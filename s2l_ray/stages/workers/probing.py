@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.modeling.losses import LossScorer, table_losses
+from s2l_ray.modeling.batch_size import BatchSize
+from s2l_ray.modeling.losses import LossScorer, longest_losses, table_losses
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_from, load_model, load_tokenizer
 from s2l_ray.modeling.probes import judged, masked_prompt, without_prompt
@@ -32,12 +33,14 @@ class ShardProber:
             assert probe.proxy is not None
             model = load_from(probe.proxy)
         self._scorer = LossScorer(model.to(device), precision)  # type: ignore[arg-type]
+        self._size = BatchSize(probe.recipe.trajectory.batch_tokens, device)
 
     def run(self, shard: str) -> Mapping[str, Any]:
         started = time.perf_counter()
         examples = self._probe.examples.read_table(f"examples/{shard}")
         probes = self._in_form(examples, shard)
-        losses_N = table_losses([self._scorer], probes, self._probe.recipe.trajectory.batch_tokens)[:, 0]
+        self._size.settle(lambda tokens: longest_losses([self._scorer], probes, tokens))
+        losses_N = self._size.run(lambda tokens: table_losses([self._scorer], probes, tokens))[:, 0]
         bad = np.flatnonzero(~np.isfinite(losses_N))
         if len(bad):
             first = examples["example_id"][int(bad[0])].as_py()
