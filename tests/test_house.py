@@ -143,6 +143,21 @@ def loaded_by(*modules, of=("torch", "ray")):
     return ast.literal_eval(done.stdout)
 
 
+HEAVY = ("torch", "ray", "transformers", "transformers.trainer", "deepspeed", "datasets", "sklearn", "plotly", "pandas")
+
+
+@pytest.mark.parametrize(("module", "loads"), [
+    ("cli.main", []),  # `s2l --help`
+    ("stages.workers.tokenising", ["torch", "transformers"]),  # prepare
+    ("stages.workers.sharding", []),
+    ("stages.workers.scoring", ["torch", "transformers"]),
+    ("stages.workers.embedding", ["torch", "transformers"]),
+    ("execution.train_worker", ["datasets", "pandas", "torch", "transformers", "transformers.trainer"]),
+])
+def test_what_a_step_loads(module, loads):
+    assert loaded_by(f"s2l_ray.{module}", of=HEAVY) == loads
+
+
 def test_the_core_loads_neither_torch_nor_ray():
     light = ("recipe.loading", "tables.schemas", "tables.losses_file", "storage.artifacts", "results.status",
              "progress.bars", "rows.originals", "selectors", "stages.select", "metrics.answers", "report.build",

@@ -23,19 +23,38 @@ class LocalHost:
 
     def __init__(
         self, run: TrainingRun, examples: Artifact, selected: pa.Array | None, resume_name: str, checkpoint: str | None,
-        report: Callable[[Any], None],
+        report: Callable[[Any], None], shared: Path,
     ) -> None:
-        self._run, self._artifact, self._selected, self._report = run, examples, selected, report
+        """Take part in a training whose workers share a file for the examples, which is not there yet."""
+        self._run, self._artifact, self._selected, self._report, self._shared = run, examples, selected, report, shared
         self._folder, self._checkpoint = f"{run.folder}/{resume_name}", checkpoint
         self.num_workers = torch.distributed.get_world_size()
 
     def examples(self) -> list[pa.Table]:
-        """Return the selected rows of every shard."""
-        tables = [self._artifact.read_table(f"examples/{name}", TRAINED_ON)
-                  for name in self._artifact.list_names("examples")]
+        """Return the selected rows of every shard, in memory that the workers share and the system may page out."""
+        is_first = torch.distributed.get_rank() == 0
+        if is_first:
+            self._write_examples()
+        torch.distributed.barrier()
+        table = pa.ipc.open_file(pa.memory_map(str(self._shared))).read_all()
+        torch.distributed.barrier()
+        if is_first:  # everyone has it open: it goes with the last of them, whatever ends them
+            self._shared.unlink()
+        return [table]
+
+    def _write_examples(self) -> None:
+        """Write them shard by shard, so that no process holds all of them."""
+        names = self._artifact.list_names("examples")
+        schema = self._shard(names[0]).schema
+        with pa.OSFile(str(self._shared), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+            for name in names:
+                writer.write_table(self._shard(name).cast(schema))
+
+    def _shard(self, name: str) -> pa.Table:
+        table = self._artifact.read_table(f"examples/{name}", TRAINED_ON)
         if self._selected is None:
-            return tables
-        return [table.filter(pc.is_in(table["example_id"], value_set=self._selected)) for table in tables]
+            return table
+        return table.filter(pc.is_in(table["example_id"], value_set=self._selected))
 
     def report(self, step: int, facts: dict[str, float]) -> None:
         """Tell the driver how far the training is."""

@@ -4,6 +4,7 @@ import os
 import uuid
 from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
@@ -105,6 +106,7 @@ def _work(
     name_interface(_LOOPBACK)
     torch.distributed.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=num_workers)
     try:
-        return fine_tune(run, LocalHost(run, examples, selected, resume_name, checkpoint, report))
+        shared = Path(f"{meeting}.arrow")
+        return fine_tune(run, LocalHost(run, examples, selected, resume_name, checkpoint, report, shared))
     finally:
         torch.distributed.destroy_process_group()
