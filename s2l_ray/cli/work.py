@@ -133,6 +133,7 @@ def run(
     """Run a recipe, or your rows, from data to metrics and a report of it; what is finished is reused."""
     with exit_codes(debug):
         asked = [] if budget is None else [f"selection.budget={budget}"]
+        tasks = []
         if target is not None:
             asked += ["target.model.config=null", "target.model.tokenizer=null",
                       f"target.model.path={json.dumps(target)}"]
@@ -141,8 +142,9 @@ def run(
 
             known = {"name": evaluation, "preset": evaluation}
             task = known if evaluation in PRESETS else {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
-            asked += [f"evaluation.tasks={json.dumps([task])}", "evaluation.include_base=true"]
-        run_until(_LAST, recipe, [*(overrides or []), *asked], dry=dry, show=show, report=True)
+            tasks = [f"evaluation.tasks={json.dumps([task])}", "evaluation.include_base=true"]
+        # Settings of the task come behind it, as in evaluation.tasks.0.metrics=[exact_match].
+        run_until(_LAST, recipe, [*tasks, *(overrides or []), *asked], dry=dry, show=show, report=True)
 
 
 def init(

@@ -174,6 +174,17 @@ def test_and_replace_the_recipes_settings(s2l, recipe, monkeypatch):
     assert (loaded.seed, loaded.selector, loaded.budget) == (7, "k_center", 0.2)
 
 
+def test_settings_of_the_task_count_beside_the_held_out_rows(s2l, recipe, word_problems, monkeypatch):
+    given = []
+    monkeypatch.setattr("s2l_ray.cli.work.run_until", lambda stage, source, overrides, **how: given.extend(overrides))
+    s2l("run", recipe, "evaluation.tasks.0.metrics=[exact_match]", "evaluation.tasks.0.gold=gsm8k", "--budget", "0.2",
+        "--eval", word_problems / "held_out.jsonl", "selection.budget=0.3")
+    loaded = load_recipe(str(recipe), given)
+    (task,) = loaded.evaluation.tasks
+    assert (task.name, task.metrics, task.gold) == ("held_out", ["exact_match"], "gsm8k")
+    assert loaded.selection.budget == 0.2 and loaded.evaluation.include_base
+
+
 @pytest.mark.parametrize("option", ["--kind", "--drop-non-finite", "--embeddings", "--output"])
 def test_options_that_only_a_file_of_losses_has_are_not_ignored_with_a_recipe(s2l, recipe, option):
     value = [] if option == "--drop-non-finite" else ["nats"]
