@@ -70,7 +70,7 @@ class Shape(ABC):
         found = {}
         for field, defaults in self.fields.items():
             accepted = (renames[field],) if field in renames else defaults
-            found[field] = next((name for name in accepted if not is_missing(row.get(name))), "")
+            found[field] = next((name for name in accepted if name in row and not is_missing(row[name])), "")
         return {field: name for field, name in found.items() if name}
 
 
