@@ -11,6 +11,7 @@ Prints a table, then one JSON line; ends with 1 where losses are not equal. What
 """
 
 import argparse
+import functools
 import json
 import platform
 import sys
@@ -136,13 +137,19 @@ def scorings(shape: str, table: pa.Table, few: pa.Table) -> tuple[list[dict[str,
     return rows, away
 
 
+@functools.cache
+def roof() -> float:
+    """Return the device's rate of matrix products in bf16."""
+    return matmul_rate(DEVICE, "bf16")
+
+
 def rates(facts: dict[str, float], table: pa.Table, model: PreTrainedModel, passes: int) -> dict[str, Any]:
     """Return tokens a second of both times, and the share of the measured rate of products that the second reached."""
     num_tokens = sum(len(row) for row in table["input_ids"])
     num_learned = sum(int(np.sum(mask.values.to_numpy(zero_copy_only=False)[1:])) for mask in table["supervised"])
     needed = scoring_operations(model, num_tokens, num_learned) * passes
     return {"first": round(num_tokens / facts["first_s"]), "second": round(num_tokens / facts["second_s"]),
-            "peak_mb": facts["peak_mb"], "share": round(needed / facts["second_s"] / matmul_rate(DEVICE, "bf16"), 4)}
+            "peak_mb": facts["peak_mb"], "share": round(needed / facts["second_s"] / roof(), 4)}
 
 
 def trainings(
