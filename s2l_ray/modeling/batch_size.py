@@ -39,6 +39,7 @@ class BatchSize:
         if self.is_settled:
             return
         self.is_settled = True
+        self.run(trial)  # what is made once, such as the head in its precision, is no batch's
         torch.cuda.reset_peak_memory_stats(self._device)
         before = torch.cuda.memory_allocated(self._device)
         num_tokens = self.run(trial)
