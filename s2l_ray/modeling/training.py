@@ -125,6 +125,7 @@ def training_arguments(
         save_strategy="steps" if saves else "no",
         save_steps=math.ceil(plan.total_steps / (saves + 1)),
         logging_steps=max(1, plan.total_steps // 50),
+        logging_nan_inf_filter=not use_gpu,  # to look at each micro-batch's loss, the host would wait for the GPU
         seed=seed,
         data_seed=seed,
         use_cpu=not use_gpu,

@@ -116,6 +116,21 @@ def test_the_config_says_whether_deepspeed_runs_it_and_not_its_class(tmp_path):
     assert settings["stage"] == 2 and settings["offload_optimizer"] == {"device": "cpu"}
 
 
+@pytest.mark.parametrize(("use_gpu", "offload", "optimizer"), [
+    (False, False, "adamw_torch"), (True, False, "adamw_torch_fused"), (True, True, "adamw_torch"),
+])
+def test_on_a_gpu_one_kernel_makes_the_step_and_no_micro_batch_is_waited_for(tmp_path, use_gpu, offload, optimizer):
+    class Offloaded(ProxyConfig):
+        @property
+        def zero(self):
+            return Zero(stage=2, offload_optimizer=True) if offload else None
+
+    config = Offloaded(**proxy_config().model_dump())
+    made = training_arguments(config, plan_training(config, 13), num_workers=1, output_dir=tmp_path, seed=0, use_gpu=use_gpu)
+    assert made.optim == optimizer
+    assert made.logging_nan_inf_filter is not use_gpu and made.dataloader_pin_memory is use_gpu
+
+
 class SaveEveryStep(TrainerCallback):
     def on_step_end(self, args, state, control, **kwargs):
         control.should_save = True
