@@ -67,7 +67,8 @@ def ray_cluster(warm):
     from s2l_ray.execution.cluster import start_local
 
     folder = tempfile.mkdtemp(prefix="s2lt-", dir="/tmp")
-    start_local(2, include_dashboard=False, _temp_dir=folder, object_store_memory=300_000_000, log_to_driver=False, logging_level="ERROR")
+    start_local(2, include_dashboard=False, _temp_dir=folder, object_store_memory=300_000_000, log_to_driver=False,
+                logging_level="ERROR")
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)

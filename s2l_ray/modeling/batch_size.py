@@ -31,30 +31,35 @@ class BatchSize:
 
     def __init__(self, asked: int | Literal["auto"], device: torch.device) -> None:
         self._device = device
-        self.is_settled = asked != "auto" or device.type != "cuda"
+        self._is_settled = asked != "auto" or device.type != "cuda"
         self.tokens = CPU_BATCH_TOKENS if asked == "auto" else int(asked)
 
-    def settle(self, trial: Callable[[int], int]) -> None:
-        """Find out what fits: `trial` computes one batch of at most so many tokens, and returns how many it had."""
-        if self.is_settled:
-            return
-        self.is_settled = True
-        self.run(trial)  # what is made once, such as the head in its precision, is no batch's
-        torch.cuda.reset_peak_memory_stats(self._device)
-        before = torch.cuda.memory_allocated(self._device)
-        num_tokens = self.run(trial)
-        used = torch.cuda.max_memory_allocated(self._device) - before
-        cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
-        self.tokens = tokens_that_fit(torch.cuda.mem_get_info(self._device)[0] + cached, used, num_tokens)
+    def run(self, work: Callable[[int], _T], trial: Callable[[int], int]) -> _T:
+        """Return what work makes with batches of this many tokens.
 
-    def run(self, work: Callable[[int], _T]) -> _T:
-        """Return what work makes with batches of this many tokens, halved as long as the device's memory is too small.
+        The first time it is found out what fits: `trial` computes one batch of at most so many tokens, and returns how
+        many it had. Batches are halved as long as the device's memory is too small.
 
         Raises
         ------
         RuntimeError
             It is too small for a batch of one token.
         """
+        if not self._is_settled:
+            self._is_settled = True
+            self._settle(trial)
+        return self._within_memory(work)
+
+    def _settle(self, trial: Callable[[int], int]) -> None:
+        self._within_memory(trial)  # what is made once, such as the head in its precision, is no batch's
+        torch.cuda.reset_peak_memory_stats(self._device)
+        before = torch.cuda.memory_allocated(self._device)
+        num_tokens = self._within_memory(trial)
+        used = torch.cuda.max_memory_allocated(self._device) - before
+        cached = torch.cuda.memory_reserved(self._device) - torch.cuda.memory_allocated(self._device)
+        self.tokens = tokens_that_fit(torch.cuda.mem_get_info(self._device)[0] + cached, used, num_tokens)
+
+    def _within_memory(self, work: Callable[[int], _T]) -> _T:
         while True:
             try:
                 return work(self.tokens)

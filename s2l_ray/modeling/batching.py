@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 import torch
+from numpy.typing import ArrayLike
 
 IGNORED = -100
 # What starting one more batch costs beside its tokens, in tokens: a pass's calls take some milliseconds, whatever
@@ -42,9 +43,9 @@ def padding_multiple(device: torch.device) -> int:
     return 64 if device.type == "cuda" else 1
 
 
-def padded(lengths_N: np.ndarray, multiple: int) -> np.ndarray:
-    """Return lengths rounded up to a multiple, (N,) int64."""
-    return -(-np.asarray(lengths_N, dtype=np.int64) // multiple) * multiple
+def padded(lengths: ArrayLike, multiple: int) -> np.ndarray:
+    """Return lengths rounded up to a multiple, int64."""
+    return -(-np.asarray(lengths, dtype=np.int64) // multiple) * multiple
 
 
 def plan_batches(lengths_N: np.ndarray, batch_tokens: int) -> list[slice]:
@@ -82,7 +83,7 @@ def collate(
     input_ids: Sequence[np.ndarray], supervised: Sequence[np.ndarray], pad_id: int, multiple: int = 1
 ) -> Batch:
     """Pad examples on the right into one batch, whose length is a multiple of this."""
-    size, longest = len(input_ids), int(padded(np.array([max(len(ids) for ids in input_ids)]), multiple)[0])
+    size, longest = len(input_ids), int(padded(max(len(ids) for ids in input_ids), multiple))
     ids_BT = np.full((size, longest), pad_id, dtype=np.int64)
     mask_BT = np.zeros((size, longest), dtype=np.int64)
     labels_BT = np.full((size, longest), IGNORED, dtype=np.int64)
@@ -135,5 +136,5 @@ def longest_batch(table: pa.Table, batch_tokens: int, device: torch.device) -> B
     """Return the longest examples of a table as one batch of at most so many tokens, one example at least."""
     lengths_N = table["input_ids"].combine_chunks().value_lengths().to_numpy()
     order, multiple = np.argsort(-lengths_N, kind="stable"), padding_multiple(device)
-    longest = int(padded(lengths_N[order[:1]], multiple)[0])
+    longest = int(padded(lengths_N[order[0]], multiple))
     return ExampleTable(table, order).batch(slice(0, max(1, batch_tokens // longest)), pad_id=0, multiple=multiple)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import torch
 from torch.nn import functional
 
+from s2l_ray.modeling.batch_size import BatchSize
 from s2l_ray.modeling.batching import Batch, ExampleTable, longest_batch, padded, padding_multiple, plan_batches
 
 if TYPE_CHECKING:
@@ -25,19 +26,21 @@ def mean_embeddings(model: "PreTrainedModel", batch: Batch) -> torch.Tensor:
     return functional.normalize(mean_BD, dim=-1)
 
 
-def table_embeddings(model: "PreTrainedModel", table: pa.Table, batch_tokens: int) -> np.ndarray:
-    """Return the embeddings of a table of examples, (N, D) float32; by length, so that little is padded.
+def fitted_embeddings(model: "PreTrainedModel", table: pa.Table, size: BatchSize) -> np.ndarray:
+    """Return the embeddings of examples sorted by length, (N, D) float32, by batches that the device has memory for.
 
     On a GPU they are waited for once.
     """
     rows, multiple = ExampleTable(table), padding_multiple(model.device)
-    spans = plan_batches(padded(table["num_tokens"].to_numpy(), multiple), batch_tokens)
-    found = [mean_embeddings(model, rows.batch(span, pad_id=0, multiple=multiple)) for span in spans]
-    return np.asarray(torch.cat(found).cpu().numpy())
 
+    def embed(batch_tokens: int) -> np.ndarray:
+        spans = plan_batches(padded(table["num_tokens"].to_numpy(), multiple), batch_tokens)
+        found = [mean_embeddings(model, rows.batch(span, pad_id=0, multiple=multiple)) for span in spans]
+        return np.asarray(torch.cat(found).cpu().numpy())
 
-def longest_embeddings(model: "PreTrainedModel", table: pa.Table, batch_tokens: int) -> int:
-    """Embed one batch of the longest examples, for a trial of the memory; returns its tokens, padding included."""
-    batch = longest_batch(table, batch_tokens, model.device)
-    mean_embeddings(model, batch)
-    return batch.input_ids.numel()
+    def trial(batch_tokens: int) -> int:
+        batch = longest_batch(table, batch_tokens, model.device)
+        mean_embeddings(model, batch)
+        return batch.input_ids.numel()
+
+    return size.run(embed, trial)

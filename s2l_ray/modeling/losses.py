@@ -8,6 +8,7 @@ import pyarrow as pa
 import torch
 from torch.nn import functional
 
+from s2l_ray.modeling.batch_size import BatchSize
 from s2l_ray.modeling.batching import (
     Batch,
     ExampleTable,
@@ -23,7 +24,7 @@ from s2l_ray.recipe.model import AskedPrecision
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # heavy: most commands start without a model
 
-_WHOLE = ("cuda",)
+_ALL_WEIGHTS_IN_BF16 = ("cuda",)
 """Devices where bf16 holds all weights in bf16, so that nothing is cast in the loop; a CPU's results keep the norms and
 embeddings of fp32, which autocast brings to it."""
 
@@ -87,7 +88,7 @@ class LossScorer:
         layer, ends = self.model.get_output_embeddings(), [0, len(batch.input_ids) - 1]  # the shorter is padded
         if has_plain_head(self.model, batch.input_ids[ends], batch.attention_mask[ends]):
             self._head = Head.of(layer, self._dtype)
-        if self._casts and self._head is not None and self.model.device.type in _WHOLE:
+        if self._casts and self._head is not None and self.model.device.type in _ALL_WEIGHTS_IN_BF16:
             # The weights alone: buffers such as the frequencies of rotary positions need their fp32.
             for weight in self.model.base_model.parameters():
                 weight.data = weight.data.to(self._dtype)
@@ -118,9 +119,13 @@ def table_losses(scorers: Sequence[LossScorer], table: pa.Table, batch_tokens: i
     return losses_NC
 
 
-def longest_losses(scorers: Sequence[LossScorer], table: pa.Table, batch_tokens: int) -> int:
-    """Score one batch of the longest examples, for a trial of the memory; returns its tokens, padding included."""
-    batch = longest_batch(table, batch_tokens, scorers[0].model.device)
-    for scorer in scorers:
-        scorer.example_losses(batch)
-    return batch.input_ids.numel()
+def fitted_losses(scorers: Sequence[LossScorer], table: pa.Table, size: BatchSize) -> np.ndarray:
+    """Return `table_losses` by batches that the device has memory for."""
+
+    def trial(tokens: int) -> int:
+        batch = longest_batch(table, tokens, scorers[0].model.device)
+        for scorer in scorers:
+            scorer.example_losses(batch)
+        return batch.input_ids.numel()
+
+    return size.run(lambda tokens: table_losses(scorers, table, tokens), trial)

@@ -8,6 +8,8 @@ from s2l_ray.recipe.data import PromptStyle
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.settings import Count, Section
 
+CPU_BATCH_TOKENS = 8192
+"""What auto means on CPUs."""
 QUESTION = """###
 {example}
 ###
@@ -20,10 +22,6 @@ OPTIONS:
 - no
 ANSWER:"""
 """Ask-LLM's question (arXiv 2402.09668), put for instruction data."""
-
-
-CPU_BATCH_TOKENS = 8192
-"""What auto means on CPUs."""
 
 
 class _Batches(Section):

@@ -30,7 +30,6 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 import transformers
-from torch.nn import functional
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 from s2l_ray.modeling.batching import ExampleTable, padded_tokens
@@ -45,6 +44,7 @@ from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.rows.scanning import scan_file
 from s2l_ray.rows.units import plan_units
 from s2l_ray.storage.artifacts import git_commit
+from tests.benchmarks.reference import one_by_one, padded
 
 SHAPES = {"14m": (128, 6, 4), "70m": (512, 6, 8)}  # Pythia: width, layers, heads
 VOCABULARY = 50_304
@@ -97,31 +97,6 @@ def load(folder: Path) -> PreTrainedModel:
     """Return a saved model in fp32."""
     transformers.utils.logging.disable_progress_bar()
     return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-
-
-@torch.inference_mode()
-def one_by_one(model: PreTrainedModel, table: pa.Table) -> np.ndarray:
-    """Return losses as S2L's authors record them."""
-    rows = ExampleTable(table)
-    losses = []
-    for row in range(len(rows)):
-        batch = rows.batch(slice(row, row + 1), pad_id=0)
-        losses.append(model(input_ids=batch.input_ids, labels=batch.labels).loss.item())
-    return np.array(losses, dtype=np.float32)
-
-
-@torch.inference_mode()
-def padded(model: PreTrainedModel, table: pa.Table) -> np.ndarray:
-    """Return losses by batches of 16 with full logits."""
-    rows = ExampleTable(table)
-    losses = []
-    for first in range(0, len(rows), 16):
-        batch = rows.batch(slice(first, first + 16), pad_id=0)
-        logits_BTV = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1]
-        labels_BT = batch.labels[:, 1:]
-        token_BT = functional.cross_entropy(logits_BTV.transpose(1, 2), labels_BT, reduction="none")
-        losses.append((token_BT.sum(1) / (labels_BT != -100).sum(1)).numpy())
-    return np.concatenate(losses)
 
 
 def run(way: str, folder: Path, rows_file: str, part: int, parts: int) -> tuple[float, np.ndarray]:

@@ -33,8 +33,8 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel, Trai
 from transformers.trainer_callback import PrinterCallback
 
 from s2l_ray.modeling.batch_size import BatchSize
-from s2l_ray.modeling.batching import IGNORED, ExampleTable, padding_multiple
-from s2l_ray.modeling.losses import LossScorer, longest_losses, table_losses
+from s2l_ray.modeling.batching import ExampleTable, padding_multiple
+from s2l_ray.modeling.losses import LossScorer, fitted_losses
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.modeling.throughput import matmul_rate, scoring_operations
@@ -42,6 +42,7 @@ from s2l_ray.modeling.training import Collator, build_trainer, training_argument
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.training import ProxyConfig
 from s2l_ray.storage.artifacts import git_commit
+from tests.benchmarks.reference import one_by_one, padded
 
 SHAPES = {"tiny": (32, 2, 2), "70m": (512, 6, 8), "410m": (1024, 24, 16), "1b": (2048, 16, 8)}  # width, layers, heads
 VOCABULARY = {"tiny": 512}
@@ -69,35 +70,6 @@ def fresh(shape: str, device: torch.device = DEVICE) -> PreTrainedModel:
     return AutoModelForCausalLM.from_config(config, dtype=torch.float32).to(device)
 
 
-@torch.inference_mode()
-def one_by_one(model: PreTrainedModel, table: pa.Table) -> np.ndarray:
-    """Return losses as S2L's authors record them."""
-    rows, losses = ExampleTable(table), []
-    for row in range(len(rows)):
-        batch = rows.batch(slice(row, row + 1), pad_id=0).to(model.device)
-        losses.append(model(input_ids=batch.input_ids, labels=batch.labels).loss.item())
-    return np.array(losses, dtype=np.float32)
-
-
-@torch.inference_mode()
-def padded(model: PreTrainedModel, table: pa.Table) -> np.ndarray:
-    """Return losses by batches of 16 with all logits."""
-    rows, losses = ExampleTable(table), []
-    for first in range(0, len(rows), 16):
-        batch = rows.batch(slice(first, first + 16), pad_id=0).to(model.device)
-        logits_BTV = model(input_ids=batch.input_ids, attention_mask=batch.attention_mask).logits[:, :-1].float()
-        targets_BT = batch.labels[:, 1:]
-        each_BT = torch.nn.functional.cross_entropy(logits_BTV.transpose(1, 2), targets_BT, reduction="none")
-        losses.append((each_BT.sum(1) / (targets_BT != IGNORED).sum(1)).cpu().numpy())
-    return np.concatenate(losses)
-
-
-def engine(scorer: LossScorer, size: BatchSize, table: pa.Table) -> np.ndarray:
-    """Return losses as the product scores a shard."""
-    size.settle(lambda tokens: longest_losses([scorer], table, tokens))
-    return size.run(lambda tokens: table_losses([scorer], table, tokens))[:, 0]
-
-
 def measured(work: Callable[[], Any]) -> tuple[Any, dict[str, float]]:
     """Return what work makes, and the seconds of a first and a second time with the memory at its peak."""
     facts: dict[str, float] = {}
@@ -123,7 +95,7 @@ def scorings(shape: str, table: pa.Table, few: pa.Table) -> tuple[list[dict[str,
         over = few if way.startswith("one") else table
         if way.startswith("engine"):
             scorer, size = LossScorer(model, way.split()[1]), BatchSize("auto", DEVICE)  # type: ignore[arg-type]
-            losses, facts = measured(lambda scorer=scorer, size=size: engine(scorer, size, table))
+            losses, facts = measured(lambda scorer=scorer, size=size: fitted_losses([scorer], table, size)[:, 0])
             away[way] = float(np.abs(losses[: few.num_rows] - exact).max())
             batch_tokens[way] = size.tokens
         elif way.startswith("padded"):

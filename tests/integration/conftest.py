@@ -15,6 +15,7 @@ import pytest
 import ray
 import yaml
 from ray.autoscaler.v2.sdk import get_cluster_status
+from safetensors.torch import load_file
 
 from s2l_ray.execution.warm_stub import SOCKET
 from s2l_ray.pipeline.plan import plan_run
@@ -48,6 +49,17 @@ def finished_on_ray(ray_cluster, small_recipe, word_problems, tmp_path_factory):
     plan = plan_run(small_recipe(word_problems, tmp_path_factory.mktemp("on_ray"), **{"selection.controls": []}))
     assert not any(one.is_reused for one in run_plan(plan, "test"))
     return plan
+
+
+@pytest.fixture(scope="session")
+def weights_of():
+    """A function (artifact) -> the weights of each of its safetensors files, by the file's place in it."""
+
+    def read(artifact):
+        root = Path(artifact.storage.path(artifact.folder))
+        return {str(path.relative_to(root)): load_file(path) for path in root.rglob("*.safetensors")}
+
+    return read
 
 
 @pytest.fixture(scope="session")

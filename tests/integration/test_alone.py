@@ -14,7 +14,6 @@ import psutil
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from safetensors.torch import load_file
 
 from s2l_ray.stages.proxy import run_proxy
 from s2l_ray.storage.artifacts import Artifact
@@ -36,12 +35,7 @@ def tables(plan, step, folder=""):
     return found
 
 
-def weights(plan, step):
-    root = Path(plan.storage.path(step.artifact.folder))
-    return {str(path.relative_to(root)): load_file(path) for path in sorted(root.rglob("*.safetensors"))}
-
-
-def test_it_makes_what_ray_makes_to_the_last_bit(alone, finished_on_ray):
+def test_it_makes_what_ray_makes_to_the_last_bit(alone, finished_on_ray, weights_of):
     on_ray = finished_on_ray
     assert {step.stage.name for step in on_ray.steps} == {step.stage.name for step in alone.steps}
     for theirs in on_ray.steps:
@@ -50,7 +44,7 @@ def test_it_makes_what_ray_makes_to_the_last_bit(alone, finished_on_ray):
         if ours.stage.workers != "training":
             assert tables(alone, ours) == tables(on_ray, theirs), ours.label
             continue
-        mine, others = weights(alone, ours), weights(on_ray, theirs)
+        mine, others = weights_of(ours.artifact), weights_of(theirs.artifact)
         assert mine.keys() == others.keys() and len(mine) == (5 if ours.stage.name == "proxy" else 1)
         for file, tensors in mine.items():
             assert tensors.keys() == others[file].keys()
@@ -65,7 +59,9 @@ def longer(recipe):
 
 
 @pytest.mark.parametrize("victim", [0, 1], ids=["first worker", "second worker"])
-def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_same_weights(on_this_machine, alone, victim, capsys):
+def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_same_weights(
+    on_this_machine, alone, victim, weights_of, capsys
+):
     prepare = alone.step("prepare").artifact
     recipe = longer(alone.recipe)
 
@@ -73,8 +69,7 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_sa
         artifact = Artifact(prepare.storage, "proxy", {"case": case}, {"examples": prepare.fingerprint})
         run_proxy(artifact, prepare, recipe)
         assert not artifact.exists("resume"), "resume checkpoints are cleared away"
-        root = Path(prepare.storage.path(artifact.folder))
-        return {str(path.relative_to(root)): load_file(path) for path in root.rglob("*.safetensors")}
+        return weights_of(artifact)
 
     killed = []
 

@@ -3,10 +3,8 @@
 import math
 import threading
 import time
-from pathlib import Path
 
 import pytest
-from safetensors.torch import load_file
 
 from s2l_ray.stages.proxy import run_proxy
 from s2l_ray.storage.artifacts import Artifact
@@ -14,12 +12,9 @@ from s2l_ray.storage.artifacts import Artifact
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 
-def weights(artifact):
-    root = Path(artifact.storage.path(artifact.folder))
-    return {str(path.relative_to(root)): load_file(path) for path in root.rglob("*.safetensors")}
-
-
-def test_what_is_killed_in_mid_epoch_changes_no_weights_of_model_and_points(finished_on_ray, on_this_machine, processes_of):
+def test_what_is_killed_in_mid_epoch_changes_no_weights_of_model_and_points(
+    finished_on_ray, on_this_machine, processes_of, weights_of
+):
     prepare, recipe = finished_on_ray.step("prepare").artifact, finished_on_ray.recipe
     proxy = recipe.proxy.model_copy(update={"max_steps": 120, "num_checkpoints": 4})
     longer = recipe.model_copy(update={"proxy": proxy})
@@ -54,7 +49,7 @@ def test_what_is_killed_in_mid_epoch_changes_no_weights_of_model_and_points(fini
     assert list(killed) == ["RayTrainWorker", "TrainController"], "the training ended before its checkpoints were seen"
     assert not interrupted.exists("resume"), "resume checkpoints are cleared away"
     assert interrupted.manifest()["points"] == calm.manifest()["points"]
-    ours, theirs = weights(interrupted), weights(calm)
+    ours, theirs = weights_of(interrupted), weights_of(calm)
     assert ours.keys() == theirs.keys() and len(ours) == 1 + len(calm.manifest()["points"])
     for file, tensors in theirs.items():
         assert max(float((tensor - ours[file][name]).abs().max()) for name, tensor in tensors.items()) < 1e-5, file

@@ -10,6 +10,10 @@ from s2l_ray.modeling.batch_size import BatchSize, tokens_that_fit
 CPU, GIB = torch.device("cpu"), 1 << 30
 
 
+def trial(tokens):
+    pytest.fail("a trial on a CPU")
+
+
 def test_a_trial_says_how_many_tokens_the_free_memory_holds():
     # 8192 tokens took 1 GiB, 128 KiB each; 60 % of 10 GiB hold 49,152 of them: 32,768 is the power of two below.
     assert tokens_that_fit(10 * GIB, GIB, 8192) == 32_768
@@ -27,8 +31,7 @@ def test_what_fits_is_a_power_of_two_within_bounds_and_within_the_share(free, us
 @pytest.mark.parametrize(("asked", "tokens"), [("auto", 8192), (300, 300)])
 def test_on_cpus_nothing_is_tried(asked, tokens):
     size = BatchSize(asked, CPU)
-    size.settle(lambda tokens: pytest.fail("a trial"))
-    assert size.tokens == tokens
+    assert size.run(lambda tokens: tokens, trial) == tokens == size.tokens
 
 
 def test_out_of_memory_halves_the_batches_for_good_and_says_so(caplog):
@@ -40,7 +43,7 @@ def test_out_of_memory_halves_the_batches_for_good_and_says_so(caplog):
             raise torch.OutOfMemoryError("CUDA out of memory")
         return "done"
 
-    assert [size.run(work), size.run(work)] == ["done", "done"]
+    assert [size.run(work, trial), size.run(work, trial)] == ["done", "done"]
     assert tried == [8192, 4096, 2048, 2048]
     assert "going on with batches of 2048 tokens" in caplog.text
 
@@ -50,4 +53,4 @@ def test_one_example_that_does_not_fit_is_said_with_the_remedy():
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     with pytest.raises(RuntimeError, match=r"one example alone does not fit into the memory of cpu: lower data\.max_length"):
-        BatchSize(8192, CPU).run(work)
+        BatchSize(8192, CPU).run(work, trial)

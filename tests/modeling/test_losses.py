@@ -169,7 +169,7 @@ def test_bf16_is_close_to_fp32(kind):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_all_weights_in_bf16_as_on_a_gpu_are_close_to_fp32(kind, monkeypatch):
-    monkeypatch.setattr(engine, "_WHOLE", ("cpu",))
+    monkeypatch.setattr(engine, "_ALL_WEIGHTS_IN_BF16", ("cpu",))
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIGS[kind], dtype=torch.float32)
     exact = LossScorer(model).example_losses(batch_of(MIXED))

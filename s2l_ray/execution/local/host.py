@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -44,11 +45,11 @@ class LocalHost:
 
     def _write_examples(self) -> None:
         """Write them shard by shard, so that no process holds all of them."""
-        names = self._artifact.list_names("examples")
-        schema = self._shard(names[0]).schema
-        with pa.OSFile(str(self._shared), "wb") as file, pa.ipc.new_file(file, schema) as writer:
-            for name in names:
-                writer.write_table(self._shard(name).cast(schema))
+        shards = map(self._shard, self._artifact.list_names("examples"))
+        first = next(shards)
+        with pa.OSFile(str(self._shared), "wb") as file, pa.ipc.new_file(file, first.schema) as writer:
+            for shard in chain([first], shards):
+                writer.write_table(shard.cast(first.schema))
 
     def _shard(self, name: str) -> pa.Table:
         table = self._artifact.read_table(f"examples/{name}", TRAINED_ON)

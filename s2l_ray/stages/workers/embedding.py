@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.modeling.batch_size import BatchSize
-from s2l_ray.modeling.embedding import longest_embeddings, table_embeddings
+from s2l_ray.modeling.embedding import fitted_embeddings
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_from, load_model
 from s2l_ray.recipe.scoring import EmbeddingConfig
@@ -31,8 +31,7 @@ class ShardEmbedder:
 
     def run(self, shard: str) -> Mapping[str, Any]:
         table = self._examples.read_table(f"examples/{shard}")
-        self._size.settle(lambda tokens: longest_embeddings(self._model, table, tokens))
-        vectors_ND = self._size.run(lambda tokens: table_embeddings(self._model, table, tokens))
+        vectors_ND = fitted_embeddings(self._model, table, self._size)
         if not np.isfinite(vectors_ND).all():
             raise RuntimeError(f"{shard}: an embedding is NaN or infinite: the model diverged in training")
         width = vectors_ND.shape[1]

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.metrics.metric import Answer, Score
-from s2l_ray.modeling.batching import ExampleTable, plan_batches
+from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.generation import greedy_answers
-from s2l_ray.modeling.losses import LossScorer
+from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_from, load_model, load_tokenizer, load_tokenizer_from
 from s2l_ray.recipe.model import ModelConfig
@@ -51,7 +51,7 @@ class UnitEvaluator:
         metrics = [METRICS.find(name) for name in task.config.metrics]
         for metric in metrics:
             if metric.needs == "losses":
-                columns[metric.name] = self._losses(table)
+                columns[metric.name] = table_losses([self._scorer], table, _BATCH_TOKENS)[:, 0]
         if any(metric.needs == "answers" for metric in metrics):
             answers = self._answers(table, originals, task)
             columns |= {"prediction": [answer.prediction for answer in answers],
@@ -66,11 +66,6 @@ class UnitEvaluator:
         arrays = [_column(columns.get(field.name), field.type, table.num_rows) for field in self._schema]
         self._artifact.write_table(f"parts/{unit['part']}", pa.table(arrays, schema=self._schema))
         return {"num_rows": table.num_rows}
-
-    def _losses(self, table: pa.Table) -> np.ndarray:
-        rows = ExampleTable(table)
-        spans = plan_batches(table["num_tokens"].to_numpy(), _BATCH_TOKENS)
-        return np.concatenate([self._scorer.example_losses(rows.batch(span, pad_id=0)).cpu().numpy() for span in spans])
 
     def _answers(self, table: pa.Table, originals: pa.Table, task: Task) -> list[Answer]:
         """Generate an answer to the prompt before each row's last supervised stretch."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.modeling.batch_size import BatchSize
-from s2l_ray.modeling.losses import LossScorer, longest_losses, table_losses
+from s2l_ray.modeling.losses import LossScorer, fitted_losses
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_from, load_model, load_tokenizer
 from s2l_ray.modeling.probes import judged, masked_prompt, without_prompt
@@ -39,8 +39,7 @@ class ShardProber:
         started = time.perf_counter()
         examples = self._probe.examples.read_table(f"examples/{shard}")
         probes = self._in_form(examples, shard)
-        self._size.settle(lambda tokens: longest_losses([self._scorer], probes, tokens))
-        losses_N = self._size.run(lambda tokens: table_losses([self._scorer], probes, tokens))[:, 0]
+        losses_N = fitted_losses([self._scorer], probes, self._size)[:, 0]
         bad = np.flatnonzero(~np.isfinite(losses_N))
         if len(bad):
             first = examples["example_id"][int(bad[0])].as_py()

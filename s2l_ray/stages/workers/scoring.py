@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 
 from s2l_ray.modeling.batch_size import BatchSize
 from s2l_ray.modeling.batching import padded_tokens, padding_multiple
-from s2l_ray.modeling.losses import LossScorer, longest_losses, table_losses
+from s2l_ray.modeling.losses import LossScorer, fitted_losses
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import load_from, parameter_count
 from s2l_ray.modeling.schedule import TrajectoryPoint
@@ -43,16 +43,12 @@ class ShardScorer:
         started = time.perf_counter()
         table = self._examples.read_table(f"examples/{shard}")
         groups = range(0, len(self._points), self._group_size)
-        losses_NC = np.concatenate([self._losses(self._scorers(first), table) for first in groups], axis=1)
+        losses_NC = np.concatenate([fitted_losses(self._scorers(first), table, self._size) for first in groups], axis=1)
         model_s = time.perf_counter() - started
         self._refuse_non_finite(shard, table, losses_NC)
         facts = self._account(table, model_s) | self._compare(shard, table, losses_NC[:, -1])
         self._artifact.write_table(f"shards/{shard}", self._result(table, losses_NC))
         return facts
-
-    def _losses(self, scorers: list[LossScorer], table: pa.Table) -> np.ndarray:
-        self._size.settle(lambda tokens: longest_losses(scorers, table, tokens))
-        return self._size.run(lambda tokens: table_losses(scorers, table, tokens))
 
     def _account(self, table: pa.Table, model_s: float) -> dict[str, Any]:
         """Return what the scoring of a shard took, in tokens, products and seconds."""
@@ -73,7 +69,7 @@ class ShardScorer:
             return {"num_compared": 0, "mean_difference": 0.0, "largest_difference": 0.0}
         rows = np.unique(np.linspace(0, table.num_rows - 1, _NUM_COMPARED).astype(np.int64))
         exact = LossScorer(self._model(self._points[-1]), "fp32")
-        exact_N = self._losses([exact], table.take(pa.array(rows)))[:, 0]
+        exact_N = fitted_losses([exact], table.take(pa.array(rows)), self._size)[:, 0]
         away_N = np.abs(exact_N - losses_N[rows])
         return {"num_compared": len(rows), "mean_difference": float(away_N.mean()),
                 "largest_difference": float(away_N.max())}

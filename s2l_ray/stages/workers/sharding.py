@@ -22,7 +22,7 @@ class ShardWriter:
 
     def __init__(self, artifact: Artifact) -> None:
         self._artifact = artifact
-        self._held: tuple[int, pa.Table | None] = (-1, None)  # the next shard often begins in the same part
+        self._held: dict[int, pa.Table] = {}  # of one part: the next shard often begins in the same part
 
     def run(self, shard: dict[str, Any]) -> Mapping[str, Any]:
         parts = [self._part(number).take(pa.array(rows)) for number, rows in shard["takes"]]
@@ -38,8 +38,6 @@ class ShardWriter:
         return {"num_examples": table.num_rows, "num_truncated": int(np.sum(table["truncated"].to_numpy())), **totals}
 
     def _part(self, number: int) -> pa.Table:
-        held, table = self._held
-        if held != number or table is None:
-            table = self._artifact.read_table(part_file(number))
-            self._held = (number, table)
-        return table
+        if number not in self._held:
+            self._held = {number: self._artifact.read_table(part_file(number))}
+        return self._held[number]
