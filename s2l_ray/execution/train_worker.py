@@ -79,7 +79,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
         arguments = training_arguments(run.config, run.plan, num_workers=host.num_workers, output_dir=Path(scratch),
                                        seed=run.seed, use_gpu=run.use_gpu)
         model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
-        collator = Collator(pad_token_id(tokenizer), padding_multiple(arguments.device))
+        collator = Collator(pad_token_id(tokenizer), padding_multiple(arguments.device), packs=run.config.packing)
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
             ProgressCallback(host.report, collator),

@@ -13,9 +13,11 @@ from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArgu
 from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback
 
+from s2l_ray.errors import InputError
 from s2l_ray.modeling.batching import ExampleTable, collate
 from s2l_ray.modeling.cross_entropy import SummedCrossEntropy, has_plain_head
 from s2l_ray.modeling.models import load_model
+from s2l_ray.modeling.packing import keeps_apart, pack
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import TrainingPlan, TrajectoryPoint
 from s2l_ray.recipe.model import ModelConfig
@@ -28,15 +30,21 @@ class Collator:
     `positions`, which the loss is computed at, are found here: on a GPU the host would have to wait for them.
     """
 
-    def __init__(self, pad_id: int, multiple: int = 1) -> None:
-        self._pad_id, self._multiple = pad_id, multiple
+    def __init__(self, pad_id: int, multiple: int = 1, *, packs: bool = False) -> None:
+        """Make batches whose rows are of a multiple in length, and hold one example each or several."""
+        self._pad_id, self._multiple, self.packs = pad_id, multiple, packs
         self.num_tokens = 0
 
     def __call__(self, items: Sequence[Mapping[str, Any]]) -> dict[str, torch.Tensor]:
-        batch = collate([i["input_ids"] for i in items], [i["supervised"] for i in items], self._pad_id, self._multiple)
+        given = [i["input_ids"] for i in items], [i["supervised"] for i in items], self._pad_id, self._multiple
+        if self.packs:
+            batch, places_BT = pack(*given)
+            inputs = {"position_ids": places_BT}
+        else:
+            batch = collate(*given)
+            inputs = {"attention_mask": batch.attention_mask}
         self.num_tokens += int(batch.attention_mask.sum())
-        return {"input_ids": batch.input_ids, "attention_mask": batch.attention_mask, "labels": batch.labels,
-                "positions": batch.positions_2P}
+        return {"input_ids": batch.input_ids, **inputs, "labels": batch.labels, "positions": batch.positions_2P}
 
 
 class PointCallback(TrainerCallback):
@@ -178,7 +186,8 @@ class SupervisedTrainer(Trainer):
     positions.
     """
 
-    _positions: tuple[torch.Tensor, ...]
+    _positions: tuple[torch.Tensor, ...] | None = None
+    """Where the head runs; None where it gives all logits."""
     _targets: torch.Tensor
 
     def __init__(self, *, global_batch_size: int, **arguments: Any) -> None:
@@ -192,7 +201,8 @@ class SupervisedTrainer(Trainer):
         if self._is_fused:
             head.forward = partial(self._summed_loss, head)
         else:
-            head.register_forward_pre_hook(lambda _, inputs: (inputs[0][self._positions],))
+            head.register_forward_pre_hook(lambda _, inputs: (self._chosen(inputs[0]),))
+        self._is_apart = not getattr(arguments["data_collator"], "packs", False)
 
     def resume(self, checkpoint: Path) -> None:
         """Train on from a checkpoint to the end that an uninterrupted training comes to."""
@@ -209,11 +219,31 @@ class SupervisedTrainer(Trainer):
         return self._sampler
 
     def compute_loss(self, model: Any, inputs: Any, *args: Any, **kwargs: Any) -> Any:
+        if not self._is_apart:
+            self._refuse_to_mix(model)
         self._positions = tuple(inputs.pop("positions"))
         self._targets = inputs["labels"][:, 1:][self._positions]
         return super().compute_loss(model, inputs, *args, **kwargs)
 
+    def _refuse_to_mix(self, model: Any) -> None:
+        """Raise InputError where examples of one row would see each other."""
+        self._positions = None
+        device = self.args.device
+        model.eval()
+        self._is_apart = keeps_apart(
+            lambda ids, places: model(input_ids=ids.to(device), position_ids=places.to(device), use_cache=False).logits)
+        model.train()
+        if not self._is_apart:
+            kind = self.accelerator.unwrap_model(model).config.model_type
+            raise InputError(f"packing=true: examples that share a row would see each other in a {kind} model with "
+                             "its attention of today: set packing to false")
+
+    def _chosen(self, hidden_BTD: torch.Tensor) -> torch.Tensor:
+        return hidden_BTD if self._positions is None else hidden_BTD[self._positions]
+
     def _summed_loss(self, head: torch.nn.Module, hidden_BTD: torch.Tensor) -> torch.Tensor:
+        if self._positions is None:
+            return type(head).forward(head, hidden_BTD)
         device = hidden_BTD.device.type
         dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else hidden_BTD.dtype
         own = dict(head.named_parameters(recurse=False))

@@ -38,6 +38,8 @@ class TrainingConfig(Section):
     """Examples in one optimizer step, over all workers."""
     micro_batch_size: Annotated[Count, WHERE] = 4
     """Examples in one forward pass of one worker."""
+    packing: Annotated[bool, WHERE] = False
+    """Put several examples in a row where one would be padded, kept apart: worth it from about 16 in a micro-batch."""
     precision: AskedPrecision = "auto"
     """Arithmetic of forward and backward pass (weights stay fp32); auto is bf16 where it is faster."""
     gradient_checkpointing: Annotated[bool, WHERE] = False

@@ -9,53 +9,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
-from transformers import (
-    AutoModelForCausalLM,
-    CohereConfig,
-    Gemma2Config,
-    GPT2Config,
-    GPTNeoXConfig,
-    GraniteConfig,
-    LlamaConfig,
-    Qwen2Config,
-)
+from transformers import AutoModelForCausalLM, GPT2Config
 
 from s2l_ray.modeling import losses as engine
 from s2l_ray.modeling.batching import IGNORED, collate
 from s2l_ray.modeling.cross_entropy import Head
 from s2l_ray.modeling.losses import LossScorer, table_losses
-
-VOCAB = 128
-SIZES = {"hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
-         "vocab_size": VOCAB, "max_position_embeddings": 512}
-GROUPED = {**SIZES, "num_key_value_heads": 1}
-PLAIN_HEAD = {
-    "gpt_neox": GPTNeoXConfig(**SIZES),
-    "llama": LlamaConfig(**GROUPED),
-    "qwen2": Qwen2Config(**GROUPED),
-    "gpt2_tied": GPT2Config(n_embd=16, n_layer=2, n_head=2, vocab_size=VOCAB, n_positions=512),
-}
-OTHER_HEAD = {
-    "gemma2_capped": Gemma2Config(**GROUPED, head_dim=8, final_logit_softcapping=3.0, sliding_window=64),
-    "cohere_scaled": CohereConfig(**GROUPED, logit_scale=0.25),
-    "granite_scaled": GraniteConfig(**GROUPED, logits_scaling=4.0),
-}
-CONFIGS = {**PLAIN_HEAD, **OTHER_HEAD}
+from tests.modeling.architectures import ALL, PLAIN_HEAD, VOCAB, enlarged, fresh
 
 
 @pytest.fixture(scope="module")
 def models():
-    """Return the random models, their weights enlarged so that predictions are far from uniform."""
-    made = {}
-    for name, config in CONFIGS.items():
-        torch.manual_seed(0)
-        made[name] = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-        with torch.no_grad():
-            for weight in made[name].parameters():
-                if weight.ndim == 2:
-                    weight.mul_(10.0)
-        made[name].eval()
-    return made
+    """Return a model of each family."""
+    return {kind: enlarged(kind) for kind in ALL}
 
 
 def example(length, supervised, seed=0):
@@ -88,7 +54,7 @@ MIXED = [
 ]
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ALL)
 def test_losses_of_a_mixed_batch_are_the_model_s_own_one_by_one(models, kind):
     scorer = LossScorer(models[kind])
     losses = scorer.example_losses(batch_of(MIXED))
@@ -97,7 +63,7 @@ def test_losses_of_a_mixed_batch_are_the_model_s_own_one_by_one(models, kind):
     assert max(losses) - min(losses) > 0.1  # the models tell examples apart, so equality says something
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ALL)
 def test_an_example_s_loss_does_not_depend_on_its_neighbours(models, kind):
     scorer = LossScorer(models[kind])
     item = MIXED[4]
@@ -107,7 +73,7 @@ def test_an_example_s_loss_does_not_depend_on_its_neighbours(models, kind):
         assert together[-1].item() == pytest.approx(alone, abs=1e-5)
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ALL)
 def test_the_first_batch_does_not_decide_what_later_ones_give(models, kind):
     # Whether the head is a plain projection is found out on the first batch, here of two tokens.
     scorer = LossScorer(models[kind])
@@ -128,7 +94,7 @@ def test_any_masks_and_lengths_give_the_model_s_own_losses(models, rows):
 
 def test_the_loss_of_a_model_whose_probabilities_are_known():
     # Zero weights give equal logits, so each of 128 tokens costs ln 128 = 4.852030 nats, whatever the mask.
-    model = AutoModelForCausalLM.from_config(PLAIN_HEAD["llama"], dtype=torch.float32)
+    model = fresh("llama")
     for weight in model.parameters():
         nn.init.zeros_(weight)
     losses = LossScorer(model).example_losses(batch_of(MIXED))
@@ -157,21 +123,19 @@ def test_dropout_is_off_and_no_gradient_is_kept():
     assert not first.requires_grad
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ALL)
 def test_bf16_is_close_to_fp32(kind):
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[kind], dtype=torch.float32)
+    model = fresh(kind)
     exact, rough = (LossScorer(model, precision).example_losses(batch_of(MIXED)) for precision in ("fp32", "bf16"))
     assert rough.dtype == torch.float32
     assert rough.tolist() == pytest.approx(exact.tolist(), abs=0.05)
     assert not torch.equal(rough, exact)
 
 
-@pytest.mark.parametrize("kind", CONFIGS)
+@pytest.mark.parametrize("kind", ALL)
 def test_all_weights_in_bf16_as_on_a_gpu_are_close_to_fp32(kind, monkeypatch):
     monkeypatch.setattr(engine, "_ALL_WEIGHTS_IN_BF16", ("cpu",))
-    torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(CONFIGS[kind], dtype=torch.float32)
+    model = fresh(kind)
     exact = LossScorer(model).example_losses(batch_of(MIXED))
     buffers = {name: buffer.dtype for name, buffer in model.named_buffers()}
     rough = LossScorer(model, "bf16").example_losses(batch_of(MIXED))
@@ -184,8 +148,8 @@ def test_all_weights_in_bf16_as_on_a_gpu_are_close_to_fp32(kind, monkeypatch):
 def test_a_table_s_losses_do_not_depend_on_the_batches_nor_on_what_lengths_are_padded_to(models, monkeypatch):
     items = [*MIXED, *(example(length, 1, seed=length) for length in range(2, 60, 7))]
     table = pa.table({"input_ids": [ids for ids, _ in items], "supervised": [mask for _, mask in items]})
-    scorers = [LossScorer(models[kind]) for kind in ("llama", "gpt2_tied")]
-    expected = [[own_loss(models[kind], item) for kind in ("llama", "gpt2_tied")] for item in items]
+    scorers = [LossScorer(models[kind]) for kind in ("llama", "gpt2")]
+    expected = [[own_loss(models[kind], item) for kind in ("llama", "gpt2")] for item in items]
     for multiple, batch_tokens in ((1, 8192), (1, 1), (64, 2048), (16, 600)):
         monkeypatch.setattr(engine, "padding_multiple", lambda device, multiple=multiple: multiple)
         found_NC = table_losses(scorers, table, batch_tokens)
@@ -193,7 +157,7 @@ def test_a_table_s_losses_do_not_depend_on_the_batches_nor_on_what_lengths_are_p
         np.testing.assert_allclose(found_NC, expected, atol=1e-5)
 
 
-@pytest.mark.parametrize("kind", ["llama", "gemma2_capped"])
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
 @pytest.mark.parametrize("supervised", [[], [0]])
 def test_an_example_without_a_supervised_token_is_an_error_of_ours(models, kind, supervised):
     # The first token is predicted from nothing, so a mask of it alone is empty too.
@@ -203,7 +167,7 @@ def test_an_example_without_a_supervised_token_is_an_error_of_ours(models, kind,
 
 
 def test_padding_ids_do_not_matter(models):
-    scorer = LossScorer(models["gpt2_tied"])
+    scorer = LossScorer(models["gpt2"])
     batch = batch_of(MIXED)
     filled = dataclasses.replace(batch, input_ids=torch.where(batch.attention_mask == 1, batch.input_ids, 99))
     assert (filled.labels == IGNORED).sum() == (batch.labels == IGNORED).sum()

@@ -8,8 +8,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig, Trainer, TrainerCallback
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    GPT2Config,
+    GPTNeoXConfig,
+    LlamaConfig,
+    Trainer,
+    TrainerCallback,
+)
 
+from s2l_ray.errors import InputError
 from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
@@ -55,7 +64,7 @@ class PlainTrainer(Trainer):
 def train(model, tmp_path, config, trainer_class=None, callbacks=()):
     plan = plan_training(config, 13)
     arguments = training_arguments(config, plan, num_workers=1, output_dir=tmp_path, seed=0, use_gpu=False)
-    collator = Collator(pad_id=0)
+    collator = Collator(pad_id=0, packs=config.packing)
     if trainer_class is None:
         trainer = build_trainer(model, arguments, examples(), collator, callbacks)
     else:
@@ -64,14 +73,15 @@ def train(model, tmp_path, config, trainer_class=None, callbacks=()):
     return trainer
 
 
+@pytest.mark.parametrize("packing", [False, True])
 @pytest.mark.parametrize("kind", MODELS)
-def test_head_on_supervised_positions_trains_the_same_weights_as_the_plain_trainer(kind, tmp_path):
+def test_head_on_supervised_positions_trains_the_same_weights_as_the_plain_trainer(kind, packing, tmp_path):
     torch.manual_seed(0)
     ours = AutoModelForCausalLM.from_config(MODELS[kind], dtype=torch.float32)
     theirs = AutoModelForCausalLM.from_config(MODELS[kind], dtype=torch.float32)
     theirs.load_state_dict(ours.state_dict())
     config = proxy_config()
-    first = train(ours, tmp_path / "a", config)
+    first = train(ours, tmp_path / "a", proxy_config(packing=packing))
     second = train(theirs, tmp_path / "b", config, trainer_class=PlainTrainer)
     losses = [[log["loss"] for log in t.state.log_history if "loss" in log] for t in (first, second)]
     assert losses[0] == pytest.approx(losses[1], abs=1e-4)
@@ -83,6 +93,24 @@ def test_head_on_supervised_positions_trains_the_same_weights_as_the_plain_train
     with torch.no_grad():
         hidden = [model.base_model.eval()(ids).last_hidden_state for model in (ours, theirs)]
     torch.testing.assert_close(*hidden, atol=1e-4, rtol=1e-4)
+
+
+def test_packed_batches_have_fewer_tokens_and_those_that_count_are_counted(tmp_path):
+    # 13 examples of 4 to 19 tokens in one micro-batch.
+    trainers = [train(AutoModelForCausalLM.from_config(MODELS["llama"]), tmp_path / str(packs),
+                      proxy_config(packing=packs, global_batch_size=13, micro_batch_size=13, max_steps=1)) for packs in (False, True)]
+    assert [trainer.data_collator.num_tokens for trainer in trainers] == [sum(examples().lengths_N)] * 2
+    padded, packed = (next(iter(trainer.get_train_dataloader()))["input_ids"] for trainer in trainers)
+    assert padded.shape == (13, 19) and packed.shape == (12, 19), "ten rows would hold them, were they cut"
+
+
+def test_a_model_that_would_mix_the_examples_of_a_row_is_refused_before_its_first_step(tmp_path):
+    config = AutoConfig.for_model("mamba", hidden_size=16, num_hidden_layers=1, vocab_size=50, state_size=4)
+    model = AutoModelForCausalLM.from_config(config)
+    start = {name: weight.clone() for name, weight in model.state_dict().items()}
+    with pytest.raises(InputError, match=r"would see each other in a mamba model.*set packing to false"):
+        train(model, tmp_path, proxy_config(packing=True))
+    assert all(torch.equal(weight, start[name]) for name, weight in model.state_dict().items())
 
 
 def test_points_are_recorded_at_their_steps_and_the_last_is_the_finished_model(tmp_path):
