@@ -16,16 +16,10 @@ from transformers import PreTrainedModel, TrainerCallback
 
 from s2l_ray.modeling.batching import ExampleTable, padding_multiple
 from s2l_ray.modeling.memory import keep_freed_memory
-from s2l_ray.modeling.models import load_model, load_tokenizer, pad_token_id, save_weights
+from s2l_ray.modeling.models import load_tokenizer, pad_token_id, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
-from s2l_ray.modeling.training import (
-    Collator,
-    PointCallback,
-    ProgressCallback,
-    build_trainer,
-    disable_deepspeed_compiler,
-    training_arguments,
-)
+from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, build_trainer
+from s2l_ray.modeling.training_arguments import disable_deepspeed_compiler, load_for_training, training_arguments
 
 _WORKERS = "num_workers"
 
@@ -69,7 +63,8 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     """
     times = {"worker": time.time()}
     host.report(0, {})
-    keep_freed_memory()
+    if run.config.zero is None or run.config.zero.stage < 3:  # who shards weights is short of memory, not of time
+        keep_freed_memory()
     torch.set_num_threads(run.cpus_per_worker)
     if run.config.zero and not run.use_gpu:
         disable_deepspeed_compiler()
@@ -78,7 +73,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
         arguments = training_arguments(run.config, run.plan, num_workers=host.num_workers, output_dir=Path(scratch),
                                        seed=run.seed, use_gpu=run.use_gpu)
-        model = load_model(run.config.model, vocab_size=len(tokenizer), seed=run.seed)
+        model = load_for_training(run.config, arguments, vocab_size=len(tokenizer), seed=run.seed)
         collator = Collator(pad_token_id(tokenizer), padding_multiple(arguments.device), packs=run.config.packing)
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),

@@ -73,19 +73,33 @@ class Head:
         return logits if self.bias_V is None else logits.add_(self.bias_V[tile])
 
 
+_ROUNDING = {torch.float32: 1e-4, torch.bfloat16: 0.03}
+"""How far two ways to the same hidden state may be apart, of its largest value: attention sums in another order."""
+
+
 @torch.no_grad()
 def has_plain_head(model: "PreTrainedModel", input_ids_BT: torch.Tensor, attention_mask_BT: torch.Tensor) -> bool:
     """Tell whether the model's logits are its head's output on the last hidden state, whatever lies right of a token.
 
-    Some models scale or cap their logits afterwards, and some look at padding. Found out by comparing.
+    Some models scale or cap their logits afterwards, or the state before, and some look at padding. Found out by a look
+    at what one pass hands on: where nothing is done to it, it is the same to the last bit, in any precision.
     """
     head, body = model.get_output_embeddings(), model.base_model
     if head is None or body is model:
         return False
-    ours = head(body(input_ids=input_ids_BT, use_cache=False).last_hidden_state)
-    theirs = model(input_ids=input_ids_BT, attention_mask=attention_mask_BT).logits
-    is_real = attention_mask_BT.bool()
-    return ours.shape == theirs.shape and torch.allclose(ours[is_real], theirs[is_real], rtol=1e-4, atol=1e-4)
+    seen: dict[str, torch.Tensor] = {}
+    hooks = [body.register_forward_hook(lambda _, given, made: seen.update(hidden=made[0])),
+             head.register_forward_hook(lambda _, given, made: seen.update(taken=given[0], made=made))]
+    try:
+        logits = model(input_ids=input_ids_BT, attention_mask=attention_mask_BT).logits
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not torch.equal(seen["hidden"], seen["taken"]) or not torch.equal(seen["made"].to(logits.dtype), logits):
+        return False
+    is_real, unmasked = attention_mask_BT.bool(), body(input_ids=input_ids_BT, use_cache=False).last_hidden_state
+    bound = _ROUNDING.get(unmasked.dtype, 0.0) * max(1.0, float(seen["hidden"].abs().max()))
+    return torch.allclose(unmasked[is_real], seen["hidden"][is_real], rtol=0, atol=bound)
 
 
 class SummedCrossEntropy(torch.autograd.Function):

@@ -1,40 +1,98 @@
 """Greedy answers to prompts."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
-from transformers import PreTrainedTokenizerBase
+from transformers import DynamicCache, PreTrainedTokenizerBase
 
+from s2l_ray.modeling.batch_size import BatchSize
+from s2l_ray.modeling.batching import plan_batches
 from s2l_ray.modeling.models import pad_token_id
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel  # heavy: most commands start without a model
 
+CPU_PROMPTS = 64
+"""Prompts that are answered together on CPUs, where the recipe leaves it open."""
+_STRETCH = 32  # tokens after which prompts that are answered leave their batch
+
+
+def fitted_answers(
+    model: "PreTrainedModel", tokenizer: PreTrainedTokenizerBase, prompts: Sequence[np.ndarray], max_new_tokens: int,
+    asked: int | Literal["auto"],
+) -> list[str]:
+    """Return `greedy_answers` by batches of prompts of like length: so many, or what a GPU has memory for."""
+    order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
+    lengths_N = np.array([len(prompts[number]) for number in order]) + max_new_tokens
+
+    def answer(spans: Sequence[slice]) -> list[str]:
+        found = [text for span in spans for text in
+                 greedy_answers(model, tokenizer, [prompts[n] for n in order[span]], max_new_tokens)]
+        return [found[place] for place in np.argsort(order)]
+
+    def trial(batch_tokens: int) -> int:
+        # The pass over prompts takes more for each token than what is kept of one that is answered with.
+        longest = [prompts[number] for number in order[-max(1, batch_tokens // len(prompts[order[-1]])) :]]
+        greedy_answers(model, tokenizer, longest, 1)
+        return len(longest) * len(prompts[order[-1]])
+
+    if asked == "auto" and model.device.type == "cuda":
+        return BatchSize("auto", model.device).run(lambda tokens: answer(plan_batches(lengths_N, tokens)), trial)
+    rows = CPU_PROMPTS if asked == "auto" else asked
+    return answer([slice(start, start + rows) for start in range(0, len(order), rows)])
+
 
 @torch.inference_mode()
 def greedy_answers(
-    model: "PreTrainedModel",
-    tokenizer: PreTrainedTokenizerBase,
-    prompts: Sequence[np.ndarray],
-    max_new_tokens: int,
+    model: "PreTrainedModel", tokenizer: PreTrainedTokenizerBase, prompts: Sequence[np.ndarray], max_new_tokens: int,
 ) -> list[str]:
     """Return the model's most likely continuation of each prompt (token ids), without special tokens.
 
     Prompts are padded on the left, so every answer starts at the same column. Sampling settings and penalties that
-    a model's generation_config brings are put out of force.
+    a model's generation_config brings are put out of force. Prompts whose answers have ended are not carried along to
+    the end of the longest answer.
     """
+    ended = _ended(model, tokenizer, prompts, max_new_tokens)
+    answers = dict(pair for rows, made in ended for pair in zip(rows, made, strict=True))
+    return tokenizer.batch_decode([answers[row] for row in range(len(prompts))], skip_special_tokens=True)
+
+
+def _ended(
+    model: "PreTrainedModel", tokenizer: PreTrainedTokenizerBase, prompts: Sequence[np.ndarray], max_new_tokens: int,
+) -> Iterator[tuple[list[int], list[list[int]]]]:
+    """Generate, and give the numbers of prompts whose answers have ended, and these, as they end."""
+    pad, end = pad_token_id(tokenizer), tokenizer.eos_token_id
+    ids_BT, mask_BT = _left_padded(prompts, pad)
+    ids_BT, mask_BT = ids_BT.to(model.device), mask_BT.to(model.device)
+    longest, numbers = ids_BT.shape[1], torch.arange(len(prompts))
+    cache = None
+    while len(numbers):
+        left = longest + max_new_tokens - ids_BT.shape[1]
+        made = model.generate(  # type: ignore[operator]
+            input_ids=ids_BT, attention_mask=mask_BT, past_key_values=cache, do_sample=False, num_beams=1,
+            temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0,
+            max_new_tokens=min(_STRETCH, left), eos_token_id=end, pad_token_id=pad, return_dict_in_generate=True,
+        )
+        ids_BT, cache = made.sequences, made.past_key_values
+        new_BT = ids_BT[:, longest:]
+        has_ended_B = (new_BT == end).any(dim=1) | (new_BT.shape[1] == max_new_tokens)
+        yield numbers[has_ended_B.cpu()].tolist(), new_BT[has_ended_B].tolist()
+        stays_B = ~has_ended_B
+        mask_BT = torch.cat([mask_BT, mask_BT.new_ones(len(ids_BT), ids_BT.shape[1] - mask_BT.shape[1])], dim=1)
+        ids_BT, mask_BT, numbers = ids_BT[stays_B], mask_BT[stays_B], numbers[stays_B.cpu()]
+        if isinstance(cache, DynamicCache):
+            cache.batch_select_indices(stays_B.nonzero()[:, 0])
+        else:  # what another kind keeps is made again
+            cache = None
+
+
+def _left_padded(prompts: Sequence[np.ndarray], pad: int) -> tuple[torch.Tensor, torch.Tensor]:
     longest = max(len(prompt) for prompt in prompts)
-    ids_BT = torch.full((len(prompts), longest), pad_token_id(tokenizer), dtype=torch.long)
+    ids_BT = torch.full((len(prompts), longest), pad, dtype=torch.long)
     mask_BT = torch.zeros_like(ids_BT)
     for row, prompt in enumerate(prompts):
         ids_BT[row, longest - len(prompt) :] = torch.from_numpy(np.asarray(prompt, dtype=np.int64))
         mask_BT[row, longest - len(prompt) :] = 1
-    output_BT = model.generate(  # type: ignore[operator]
-        input_ids=ids_BT.to(model.device), attention_mask=mask_BT.to(model.device), do_sample=False, num_beams=1,
-        temperature=None, top_p=None, top_k=None, repetition_penalty=1.0, no_repeat_ngram_size=0,
-        max_new_tokens=max_new_tokens,
-        eos_token_id=tokenizer.eos_token_id, pad_token_id=pad_token_id(tokenizer),
-    )
-    return tokenizer.batch_decode(output_BT[:, longest:], skip_special_tokens=True)
+    return ids_BT, mask_BT

@@ -19,6 +19,7 @@ from s2l_ray.modeling.batching import (
     plan_batches,
 )
 from s2l_ray.modeling.cross_entropy import Head, has_plain_head
+from s2l_ray.modeling.models import DTYPES
 from s2l_ray.recipe.model import AskedPrecision
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class LossScorer:
         """
         assert precision != "auto", precision
         self.model = model.eval()
-        self._dtype = torch.bfloat16 if precision == "bf16" else torch.float32
+        self._dtype = DTYPES[precision]
         self._head: Head | None = None
         self._casts = self._dtype != torch.float32
         self._is_ready = False

@@ -22,15 +22,23 @@ _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeErr
             StrictDataclassError)
 
 
-def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> "PreTrainedModel":
-    """Return the model in fp32 on the CPU, in training mode.
+CPU = torch.device("cpu")
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def load_model(
+    config: ModelConfig, *, vocab_size: int, seed: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+) -> "PreTrainedModel":
+    """Return the model, whose weights are never in another precision or elsewhere on the way.
+
+    Under ZeRO-3 (transformers knows) each process gets its part of them, wherever DeepSpeed wants it.
 
     Parameters
     ----------
     vocab_size
         Smallest vocabulary a fresh config is given; pretrained weights are never resized.
     seed
-        Seed of freshly initialised weights.
+        Seed of freshly initialised weights, which are drawn in fp32 on the CPU whatever they end as.
 
     Raises
     ------
@@ -43,14 +51,18 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> "PreTraine
         torch.manual_seed(seed)
         fresh = fresh_config(config, vocab_size)
         try:
-            return AutoModelForCausalLM.from_config(fresh, dtype=torch.float32)
+            drawn: Any = AutoModelForCausalLM.from_config(fresh, dtype=torch.float32)
         except (ValueError, TypeError, AssertionError) as error:  # an assertion is how torch refuses padding_idx
             raise InputError(f"config {config.config} makes no causal language model: {error}") from error
+        for weight in drawn.parameters():  # not the buffers: those of positions need their fp32
+            weight.data = weight.data.to(device, dtype)
+        return drawn.to(device)
     assert config.path is not None
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             os.path.expanduser(config.path), revision=config.revision, trust_remote_code=config.trust_remote_code,
-            use_safetensors=True, dtype=torch.float32, output_loading_info=True,
+            use_safetensors=True, dtype=dtype, output_loading_info=True,
+            device_map=None if device == CPU else {"": device},  # straight to where they are used
         )
     except _DAMAGED as error:
         raise InputError(_refusal("model", config.path, error)) from error
@@ -64,10 +76,12 @@ def load_model(config: ModelConfig, *, vocab_size: int, seed: int) -> "PreTraine
     return model
 
 
-def load_from(artifact: Artifact, folder: str = "model") -> "PreTrainedModel":
+def load_from(
+    artifact: Artifact, folder: str = "model", *, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+) -> "PreTrainedModel":
     """Return the model that an artifact holds in one of its folders, as `load_model` does."""
     with artifact.local_folder(folder) as local:
-        return load_model(ModelConfig(path=str(local)), vocab_size=0, seed=0)
+        return load_model(ModelConfig(path=str(local)), vocab_size=0, seed=0, dtype=dtype, device=device)
 
 
 def load_tokenizer_from(artifact: Artifact) -> PreTrainedTokenizerBase:

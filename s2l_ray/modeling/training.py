@@ -1,6 +1,5 @@
 """Supervised fine-tuning of a causal language model with transformers.Trainer, on one process of a group."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -19,9 +18,8 @@ from s2l_ray.modeling.cross_entropy import SummedCrossEntropy, has_plain_head
 from s2l_ray.modeling.models import load_model
 from s2l_ray.modeling.packing import keeps_apart, pack
 from s2l_ray.modeling.sampling import StepSampler
-from s2l_ray.modeling.schedule import TrainingPlan, TrajectoryPoint
+from s2l_ray.modeling.schedule import TrajectoryPoint
 from s2l_ray.recipe.model import ModelConfig
-from s2l_ray.recipe.training import TrainingConfig, Zero
 
 
 class Collator:
@@ -105,75 +103,6 @@ class _EpochCallback(TrainerCallback):
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._sampler.set_epoch(state.global_step // self._sampler.steps_per_epoch)
-
-
-def training_arguments(
-    config: TrainingConfig, plan: TrainingPlan, *, num_workers: int, output_dir: Path, seed: int, use_gpu: bool
-) -> TrainingArguments:
-    """Return the Trainer's arguments. Make them before the model: under ZeRO-3 they decide how it is loaded.
-
-    A step has the same examples for any number of workers: the fewer there are, the more micro-batches each takes.
-    """
-    assert config.precision != "auto", "what auto means is decided before (settle_precision)"
-    saves = config.num_checkpoints
-    return TrainingArguments(
-        output_dir=str(output_dir),
-        max_steps=plan.total_steps,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.global_batch_size // (config.micro_batch_size * num_workers),
-        learning_rate=config.learning_rate,
-        lr_scheduler_type=config.lr_schedule,
-        warmup_steps=math.ceil(config.warmup_fraction * plan.total_steps),
-        weight_decay=config.weight_decay,
-        max_grad_norm=config.max_grad_norm,
-        bf16=config.precision == "bf16",
-        gradient_checkpointing=config.gradient_checkpointing,
-        # One kernel for all weights, where they are on a GPU.
-        optim="adamw_torch_fused" if use_gpu and not (config.zero and config.zero.offload_optimizer) else "adamw_torch",
-        save_strategy="steps" if saves else "no",
-        save_steps=math.ceil(plan.total_steps / (saves + 1)),
-        logging_steps=max(1, plan.total_steps // 50),
-        logging_nan_inf_filter=not use_gpu,  # to look at each micro-batch's loss, the host would wait for the GPU
-        seed=seed,
-        data_seed=seed,
-        use_cpu=not use_gpu,
-        dataloader_pin_memory=use_gpu,
-        ddp_find_unused_parameters=False,
-        remove_unused_columns=False,
-        report_to="none",
-        disable_tqdm=True,
-        log_level="error",
-        deepspeed=deepspeed_config(config.zero) if config.zero else None,
-    )
-
-
-def deepspeed_config(zero: Zero) -> dict[str, Any]:
-    """Return DeepSpeed's config; `auto` values are filled in by the Trainer from its arguments."""
-    settings: dict[str, Any] = {"stage": zero.stage}
-    if zero.stage == 3:
-        # Without it DeepSpeed writes no weights that from_pretrained could load.
-        settings["stage3_gather_16bit_weights_on_model_save"] = True
-    if zero.offload_optimizer:
-        settings["offload_optimizer"] = {"device": "cpu"}
-    return {
-        "zero_optimization": settings,
-        "zero_force_ds_cpu_optimizer": False,
-        "train_micro_batch_size_per_gpu": "auto",
-        "gradient_accumulation_steps": "auto",
-        "gradient_clipping": "auto",
-        "bf16": {"enabled": "auto"},
-    }
-
-
-def disable_deepspeed_compiler() -> None:
-    """Let DeepSpeed's CPU backend use plain gloo instead of compiling its shared-memory operator on first use.
-
-    The compilation takes up to a minute on each node and needs g++ and ninja; gloo needs neither. DeepSpeed has
-    no public switch for it. Call it before DeepSpeed is initialised, on machines without a GPU.
-    """
-    import deepspeed  # heavy
-
-    deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
 
 
 class SupervisedTrainer(Trainer):

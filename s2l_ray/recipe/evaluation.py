@@ -6,6 +6,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from s2l_ray.recipe.data import DataConfig, ShapeName
 from s2l_ray.recipe.known import known_in
+from s2l_ray.recipe.model import AskedPrecision
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.recipe.settings import WHERE, Count, Section
 
@@ -27,8 +28,6 @@ def _check_preset(name: str) -> str:
     if name not in PRESETS:
         raise ValueError(f"preset {name!r} is unknown; known: {', '.join(PRESETS)}")
     return name
-
-
 
 
 PresetName = Annotated[str, AfterValidator(_check_preset)]
@@ -102,5 +101,7 @@ class EvaluationConfig(Section):
     """Held-out tasks; none skips the evaluation."""
     include_base: bool = False
     """Evaluate the target before fine-tuning too."""
-    batch_size: Annotated[Count, WHERE] = 64
-    """Prompts generated for together."""
+    precision: AskedPrecision = "auto"
+    """Arithmetic of losses and answers; auto is bf16 on GPUs that are faster in it, fp32 on CPUs."""
+    batch_size: Annotated[Count | Literal["auto"], WHERE] = "auto"
+    """Prompts that are answered together; auto is 64 on CPUs, on GPUs what their memory holds."""

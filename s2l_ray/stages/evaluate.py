@@ -10,11 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.execution.attempts import Worker
+from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.work_units import run_units
 from s2l_ray.modeling.identity import model_identity
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.evaluation import TaskConfig
-from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.model import ModelConfig, Precision
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
@@ -37,7 +38,8 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     model = recipe.target.model if of == BASE else planning.artifact("model", of)
     tasks = _tasks(planning)
     # The seed decides a fresh model's weights and the bootstrap's draws.
-    identity: dict[str, Any] = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed}
+    identity = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed,
+                **{name: asked for name, asked in recipe.evaluation.identity().items() if name == "precision"}}
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint
@@ -69,8 +71,9 @@ def run_evaluate(
     finished = set(artifact.list_names("parts"))
     todo = [unit for unit in units if unit["part"] not in finished]
     gold = {task.config.name: f"{task.gold.preset} of {task.gold.column}" for task in tasks if task.gold is not None}
+    precision = _precision(artifact, recipe)
     arguments = {"artifact": artifact, "model": model, "tasks": {task.config.name: task for task in tasks},
-                 "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
+                 "precision": precision, "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
     run_units(f"evaluate {label}", _evaluator, arguments, todo, recipe.resources, gpu=True, unit_name="parts",
               describe=lambda unit: f"{unit['task']}, rows from {unit['start']} of {unit['shard']}")
     table = pa.concat_tables([artifact.read_table(f"parts/{unit['part']}") for unit in units])
@@ -81,7 +84,7 @@ def run_evaluate(
     metrics = {task.config.name: _metrics(table, task.config, recipe.seed) for task in tasks}
     artifact.write_json("metrics.json", metrics)
     artifact.storage.delete_folder(artifact.file("parts"))
-    facts = {"rows": {"examples": expected}, "metrics": metrics,
+    facts = {"rows": {"examples": expected}, "metrics": metrics, "precision": precision,
              **({"gold": gold} if gold else {})}
     num_disagreeing = expected - table["disagreement"].null_count
     if num_disagreeing:
@@ -89,6 +92,12 @@ def run_evaluate(
         note(f"evaluate {label}: two judges of equal answers disagree on {num_disagreeing:,} of {expected:,} "
              f"(predictions.parquet, column disagreement); where one says equal, it counts as equal")
     return artifact.publish(facts, started)
+
+
+def _precision(artifact: Artifact, recipe: Recipe) -> Precision:
+    if recipe.evaluation.precision == "auto" and not recipe.resources.use_gpu:
+        return "fp32"
+    return settle_precision(artifact, recipe.evaluation.precision, recipe.resources)
 
 
 def _units(task: Task) -> list[dict[str, Any]]:

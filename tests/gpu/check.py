@@ -38,7 +38,8 @@ from s2l_ray.modeling.losses import LossScorer, fitted_losses
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.modeling.throughput import matmul_rate, scoring_operations
-from s2l_ray.modeling.training import Collator, build_trainer, training_arguments
+from s2l_ray.modeling.training import Collator, build_trainer
+from s2l_ray.modeling.training_arguments import training_arguments
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.training import ProxyConfig
 from s2l_ray.storage.artifacts import git_commit

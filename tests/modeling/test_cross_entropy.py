@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
 
-from s2l_ray.modeling.cross_entropy import Head, SummedCrossEntropy
+from s2l_ray.modeling.cross_entropy import Head, SummedCrossEntropy, has_plain_head
+from tests.modeling.architectures import ALL, PLAIN_HEAD, enlarged, fresh
 
 
 def head_of(width, vocabulary, *, bias=False, seed=0, scale=1.0, shift=0.0):
@@ -98,3 +99,25 @@ def test_in_bf16_gradients_are_close_and_frozen_parts_get_none():
     (exact,) = torch.autograd.grad(functional.cross_entropy(layer(hidden), targets, reduction="sum"), hidden)
     assert layer.weight.grad is None
     assert ((hidden.grad - exact).norm() / exact.norm()).item() < 0.01
+
+
+IDS, MASK = torch.arange(16).reshape(2, 8), torch.tensor([[1] * 8, [1] * 5 + [0] * 3])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", ALL)
+def test_a_head_is_plain_where_nothing_is_done_to_its_logits(kind, dtype):
+    # With fresh weights logits are so small that a cap of 3 changes less of them than bf16 rounds.
+    for model in (fresh(kind).eval(), enlarged(kind)):
+        assert has_plain_head(model.to(dtype), IDS, MASK) == (kind in PLAIN_HEAD)
+
+
+def test_a_model_that_looks_at_what_is_right_of_a_token_is_not_plain():
+    model = enlarged("llama")
+
+    def seeing_all(input_ids, attention_mask=None, forward=model.model.forward, **more):
+        mask = torch.zeros(2, 1, 8, 8) if attention_mask is None else attention_mask  # as models with prefixes do
+        return forward(input_ids=input_ids, attention_mask=mask, **more)
+
+    model.model.forward = seeing_all
+    assert not has_plain_head(model, IDS, MASK)

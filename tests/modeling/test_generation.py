@@ -5,7 +5,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPTNeoXConfig, LlamaConfig
 
-from s2l_ray.modeling.generation import greedy_answers
+from s2l_ray.modeling.generation import fitted_answers, greedy_answers
+from tests.modeling.architectures import ALL, enlarged
 
 VOCAB = 360  # the test tokenizer's: special tokens 0 to 3 (0 ends a sequence), bytes 4 to 259, merges from 260
 SIZES = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32,
@@ -69,6 +70,32 @@ def test_an_answer_stops_at_end_of_sequence_while_others_go_on(counting_model, t
     # 357 is followed by 358, 359 and then 0 (the ids are counted in a circle), which ends the sequence.
     answers = greedy_answers(counting_model, tokenizer, [np.array([357]), np.array([300])], 20)
     assert answers == tokenizer.batch_decode([[358, 359], list(range(301, 321))])
+
+
+def test_what_is_answered_leaves_the_batch(counting_model, tokenizer, monkeypatch):
+    # 340 comes to 359 and the end after 20 tokens, 300 after 60; 290 is cut off at 65. Batches are looked at every 32.
+    rows, forward = [], counting_model.forward
+    monkeypatch.setattr(counting_model, "forward", lambda *args, input_ids, **more: rows.append(len(input_ids)) or
+                        forward(*args, input_ids=input_ids, **more))
+    answers = greedy_answers(counting_model, tokenizer, [np.array([340]), np.array([300]), np.array([290])], 65)
+    assert answers == tokenizer.batch_decode([list(range(start, end)) for start, end in ((341, 360), (301, 360), (291, 356))])
+    assert rows == [3] * 32 + [2] * 32 + [1]
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_answers_in_stretches_are_those_without_a_memory_of_what_was_read(tokenizer, kind):
+    model = enlarged(kind)
+    prompts = [prompt % 128 for prompt in PROMPTS]
+    found = greedy_answers(model, tokenizer, prompts, 70)
+    model.generation_config.use_cache = False
+    assert found == greedy_answers(model, tokenizer, prompts, 70)
+
+
+@pytest.mark.parametrize("asked", ["auto", 1, 2, 3, 64])
+def test_batches_of_like_length_give_their_answers_in_the_order_of_the_prompts(counting_model, tokenizer, asked):
+    prompts = [np.full(length, 300 - length) for length in (9, 1, 5, 5, 2, 30)]
+    expected = tokenizer.batch_decode([list(range(301 - len(p), 305 - len(p))) for p in prompts])
+    assert fitted_answers(counting_model, tokenizer, prompts, 4, asked) == expected
 
 
 def test_special_tokens_are_left_out_of_the_answer(counting_model, tokenizer):

@@ -22,7 +22,8 @@ from s2l_ray.errors import InputError
 from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
-from s2l_ray.modeling.training import Collator, PointCallback, build_trainer, training_arguments
+from s2l_ray.modeling.training import Collator, PointCallback, build_trainer
+from s2l_ray.modeling.training_arguments import training_arguments
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.training import ProxyConfig, Zero
 

@@ -27,8 +27,8 @@ WHERE_FIELDS = {
     Recipe: {"name", "storage"},
     DataConfig: {"path", "hub_name", "hub_config", "hub_revision", "hub_rows", "split"},  # prepare hashes the files themselves
     ModelConfig: {"path", "revision", "tokenizer"},  # the stages hash the model's own files
-    ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "num_checkpoints"},
-    TargetConfig: {"micro_batch_size", "gradient_checkpointing", "num_checkpoints", "offload_optimizer"},
+    ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints"},
+    TargetConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints", "offload_optimizer"},
     TrajectoryConfig: set(),
     EmbeddingConfig: set(),
     ProbeConfig: set(),

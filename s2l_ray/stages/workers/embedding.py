@@ -23,11 +23,11 @@ class ShardEmbedder:
         device = start_scoring()
         self._size = BatchSize(config.batch_tokens, device)
         if proxy is not None:
-            model = load_from(proxy)
+            model = load_from(proxy, device=device)
         else:
             assert config.model is not None
-            model = load_model(config.model, vocab_size=0, seed=0)
-        self._model = model.to(device).eval()  # type: ignore[arg-type]
+            model = load_model(config.model, vocab_size=0, seed=0, device=device)
+        self._model = model.eval()
 
     def run(self, shard: str) -> Mapping[str, Any]:
         table = self._examples.read_table(f"examples/{shard}")

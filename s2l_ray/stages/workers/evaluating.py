@@ -1,18 +1,18 @@
 """Evaluate a model on a piece of a task's rows."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 
 from s2l_ray.metrics.metric import Answer, Score
 from s2l_ray.modeling.batching import ExampleTable
-from s2l_ray.modeling.generation import greedy_answers
+from s2l_ray.modeling.generation import fitted_answers
 from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.memory import start_scoring
-from s2l_ray.modeling.models import load_from, load_model, load_tokenizer, load_tokenizer_from
-from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.modeling.models import DTYPES, load_from, load_model, load_tokenizer, load_tokenizer_from
+from s2l_ray.recipe.model import ModelConfig, Precision
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.rows.held_out import response_of
 from s2l_ray.rows.originals import values
@@ -26,17 +26,16 @@ class UnitEvaluator:
     """Evaluates one model on pieces of the tasks' shards."""
 
     def __init__(self, artifact: Artifact, model: Artifact | ModelConfig, tasks: Mapping[str, Task],
-                 batch_size: int, seed: int) -> None:
+                 precision: Precision, batch_size: int | Literal["auto"], seed: int) -> None:
         self._artifact, self._tasks, self._batch_size = artifact, tasks, batch_size
         self._schema = predictions_schema([task.config for task in tasks.values()])
-        device = start_scoring()
+        place: dict[str, Any] = {"device": start_scoring(), "dtype": DTYPES[precision]}
         if isinstance(model, Artifact):
-            self._tokenizer, loaded = load_tokenizer_from(model), load_from(model)
+            self._tokenizer, self._model = load_tokenizer_from(model), load_from(model, **place)
         else:
             self._tokenizer = load_tokenizer(model)
-            loaded = load_model(model, vocab_size=len(self._tokenizer), seed=seed)
-        self._model = loaded.to(device)  # type: ignore[arg-type]
-        self._scorer = LossScorer(self._model)
+            self._model = load_model(model, vocab_size=len(self._tokenizer), seed=seed, **place)
+        self._scorer = LossScorer(self._model, precision)
 
     def run(self, unit: dict[str, Any]) -> Mapping[str, Any]:
         task = self._tasks[unit["task"]]
@@ -71,10 +70,8 @@ class UnitEvaluator:
         """Generate an answer to the prompt before each row's last supervised stretch."""
         rows = ExampleTable(table)
         prompts, references = zip(*(self._split(rows[i]) for i in range(len(rows))), strict=True)
-        predictions: list[str] = []
-        for start in range(0, len(prompts), self._batch_size):
-            batch = prompts[start : start + self._batch_size]
-            predictions += greedy_answers(self._model, self._tokenizer, batch, task.config.max_new_tokens)
+        most = task.config.max_new_tokens
+        predictions = fitted_answers(self._model, self._tokenizer, prompts, most, self._batch_size)
         return [self._answer(prediction, reference, row, task)
                 for prediction, reference, row in zip(predictions, references, values(originals), strict=True)]
 

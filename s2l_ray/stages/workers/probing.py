@@ -28,11 +28,11 @@ class ShardProber:
         device = start_scoring()
         self._tokenizer = load_tokenizer(probe.tokenizer)
         if probe.model is not None:
-            model = load_model(probe.model, vocab_size=0, seed=0)
+            model = load_model(probe.model, vocab_size=0, seed=0, device=device)
         else:
             assert probe.proxy is not None
-            model = load_from(probe.proxy)
-        self._scorer = LossScorer(model.to(device), precision)  # type: ignore[arg-type]
+            model = load_from(probe.proxy, device=device)
+        self._scorer = LossScorer(model, precision)
         self._size = BatchSize(probe.recipe.trajectory.batch_tokens, device)
 
     def run(self, shard: str) -> Mapping[str, Any]:

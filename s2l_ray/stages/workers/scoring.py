@@ -98,7 +98,7 @@ class ShardScorer:
         return self._loaded[1]
 
     def _model(self, point: TrajectoryPoint) -> PreTrainedModel:
-        return load_from(self._proxy, point.folder).to(self._device)  # type: ignore[arg-type]
+        return load_from(self._proxy, point.folder, device=self._device)
 
     def _models_that_fit(self) -> int:
         with self._proxy.local_folder(self._points[-1].folder) as folder:
