@@ -5,6 +5,7 @@ import shutil
 import tempfile
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -12,16 +13,19 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from transformers import PreTrainedModel, TrainerCallback
+from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from s2l_ray.modeling.batching import ExampleTable, padding_multiple
 from s2l_ray.modeling.memory import keep_freed_memory
+from s2l_ray.modeling.micro_batch import after_out_of_memory, on_gpu
 from s2l_ray.modeling.models import load_tokenizer, pad_token_id, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
-from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, build_trainer
+from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, SupervisedTrainer, build_trainer
 from s2l_ray.modeling.training_arguments import disable_deepspeed_compiler, load_for_training, training_arguments
+from s2l_ray.recipe.training import largest_part
 
 _WORKERS = "num_workers"
+_MICRO_BATCH = "micro_batch_size.json"
 
 
 class Host(Protocol):
@@ -71,9 +75,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     examples = _in_order(host.examples())
     tokenizer = load_tokenizer(run.config.model)
     with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
-        arguments = training_arguments(run.config, run.plan, num_workers=host.num_workers, output_dir=Path(scratch),
-                                       seed=run.seed, use_gpu=run.use_gpu)
-        model = load_for_training(run.config, arguments, vocab_size=len(tokenizer), seed=run.seed)
+        arguments, model = _set_up(run, host.num_workers, examples, len(tokenizer), Path(scratch))
         collator = Collator(pad_token_id(tokenizer), padding_multiple(arguments.device), packs=run.config.packing)
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
@@ -86,10 +88,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
         trainer = build_trainer(model, arguments, examples, collator, callbacks)
         times["model"] = time.time()
         with host.resume_folder() as folder:
-            if folder is None:
-                trainer.train()
-            else:
-                trainer.resume(folder)
+            _train(trainer, folder, run, host.num_workers)
         if host.stops_for_resize:
             return {"resize": True}
         assert trainer.state.global_step == run.plan.total_steps, "nothing else ends a training early"
@@ -103,7 +102,41 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     times["saved"] = time.time()
     history = trainer.state.log_history
     return {"history": [entry for entry in history if _WORKERS not in entry],
+            "micro_batch_size": arguments.per_device_train_batch_size,
             "num_workers_used": [entry[_WORKERS] for entry in history if _WORKERS in entry], "times": times}
+
+
+def _set_up(
+    run: TrainingRun, num_workers: int, examples: ExampleTable, vocab_size: int, scratch: Path
+) -> tuple[TrainingArguments, PreTrainedModel]:
+    """Return the Trainer's arguments and the model, with the micro-batch that the recipe or the GPU's memory says."""
+    config, noted = run.config, f"{run.folder}/{_MICRO_BATCH}"
+    make = partial(training_arguments, plan=run.plan, num_workers=num_workers, output_dir=scratch, seed=run.seed,
+                   use_gpu=run.use_gpu)
+    if config.micro_batch_size == "auto" and run.storage.exists(noted):
+        bound = run.storage.read_json(noted)["micro_batch_size"]
+        config = config.model_copy(update={
+            "micro_batch_size": largest_part(config.global_batch_size // num_workers, bound)})
+    arguments = make(config)
+    model = load_for_training(config, arguments, vocab_size=vocab_size, seed=run.seed)
+    if config.micro_batch_size == "auto" and run.use_gpu and not (config.zero and config.zero.stage == 3):
+        found = on_gpu(model, config, num_workers, examples)
+        arguments = make(config.model_copy(update={"micro_batch_size": found}))
+    return arguments, model
+
+
+def _train(trainer: SupervisedTrainer, checkpoint: Path | None, run: TrainingRun, num_workers: int) -> None:
+    """Train; where the memory was too small, note a smaller micro-batch for those who go on."""
+    try:
+        if checkpoint is None:
+            trainer.train()
+        else:
+            trainer.resume(checkpoint)
+    except torch.OutOfMemoryError as error:
+        had = trainer.args.per_device_train_batch_size
+        smaller = after_out_of_memory(run.config, num_workers, had)
+        run.storage.write_json(f"{run.folder}/{_MICRO_BATCH}", {"micro_batch_size": smaller})
+        raise RuntimeError(f"out of memory with {had} examples at a time: {smaller} are tried next") from error
 
 
 def _in_order(tables: list[pa.Table]) -> ExampleTable:

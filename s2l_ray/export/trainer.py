@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from s2l_ray.recipe.training import TargetConfig
+from s2l_ray.recipe.training import CPU_MICRO_BATCH, TargetConfig, largest_part
 from s2l_ray.rows.conversation import Conversation
 
 CONFIG = "train.yaml"
@@ -31,14 +31,20 @@ class Training:
     @property
     def accumulation(self) -> int:
         """Return the passes of one device in one step of the target's global batch."""
-        return max(1, self.target.global_batch_size // self.target.micro_batch_size)
+        return max(1, self.target.global_batch_size // self.micro_batch)
+
+    @property
+    def micro_batch(self) -> int:
+        """Return the examples in one pass of one device."""
+        asked = self.target.micro_batch_size
+        return largest_part(self.target.global_batch_size, CPU_MICRO_BATCH) if asked == "auto" else asked
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the settings as transformers' TrainingArguments are named, but the warm-up, whose name changed."""
         target = self.target
         length = {"max_steps": target.max_steps} if target.epochs is None else {"num_train_epochs": target.epochs}
         return {
-            **length, "per_device_train_batch_size": target.micro_batch_size,
+            **length, "per_device_train_batch_size": self.micro_batch,
             "gradient_accumulation_steps": self.accumulation, "learning_rate": target.learning_rate,
             "lr_scheduler_type": target.lr_schedule, "weight_decay": target.weight_decay,
             "max_grad_norm": target.max_grad_norm, "bf16": target.precision != "fp32",

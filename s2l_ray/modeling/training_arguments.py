@@ -6,6 +6,7 @@ from typing import Any
 
 from transformers import PreTrainedModel, TrainingArguments
 
+from s2l_ray.modeling.micro_batch import unmeasured
 from s2l_ray.modeling.models import CPU, DTYPES, load_model
 from s2l_ray.modeling.schedule import TrainingPlan
 from s2l_ray.recipe.training import TrainingConfig, Zero
@@ -19,12 +20,12 @@ def training_arguments(
     A step has the same examples for any number of workers: the fewer there are, the more micro-batches each takes.
     """
     assert config.precision != "auto", "what auto means is decided before (settle_precision)"
-    saves = config.num_checkpoints
+    saves, micro = config.num_checkpoints, unmeasured(config, num_workers)
     return TrainingArguments(
         output_dir=str(output_dir),
         max_steps=plan.total_steps,
-        per_device_train_batch_size=config.micro_batch_size,
-        gradient_accumulation_steps=config.global_batch_size // (config.micro_batch_size * num_workers),
+        per_device_train_batch_size=micro,
+        gradient_accumulation_steps=config.global_batch_size // (micro * num_workers),
         learning_rate=config.learning_rate,
         lr_scheduler_type=config.lr_schedule,
         warmup_steps=math.ceil(config.warmup_fraction * plan.total_steps),

@@ -82,11 +82,10 @@ class Recipe(Section):
         least, most = self.resources.min_workers, self.resources.max_workers
         for part, training, counts in (("proxy", self.proxy, range(least, most + 1)), ("target", self.target, [least])):
             for num_workers in counts:
-                step = training.micro_batch_size * num_workers
-                if training.global_batch_size % step:
-                    raise ValueError(
-                        f"{part}.global_batch_size={training.global_batch_size} must be a multiple of "
-                        f"{part}.micro_batch_size x resources.num_workers = {training.micro_batch_size} x "
-                        f"{num_workers} = {step}; change one of the three"
-                    )
+                size = None if training.micro_batch_size == "auto" else training.micro_batch_size
+                if training.global_batch_size % (num_workers * (size or 1)):
+                    of = (f"resources.num_workers = {num_workers}; change one of the two" if size is None else
+                          f"{part}.micro_batch_size x resources.num_workers = {size} x {num_workers} = "
+                          f"{size * num_workers}; change one of the three")
+                    raise ValueError(f"{part}.global_batch_size={training.global_batch_size} must be a multiple of {of}")
         return self

@@ -7,6 +7,14 @@ from pydantic import Field, model_validator
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.settings import WHERE, Count, Fraction, Section, Seed
 
+CPU_MICRO_BATCH = 4
+"""What `micro_batch_size: auto` is where it is not measured, if it is a part of what a worker has in a step."""
+
+
+def largest_part(whole: int, bound: int) -> int:
+    """Return the largest number up to a bound that a whole is a multiple of."""
+    return next(part for part in range(min(whole, bound), 0, -1) if whole % part == 0)
+
 
 class Zero(NamedTuple):
     """DeepSpeed's ZeRO."""
@@ -36,8 +44,8 @@ class TrainingConfig(Section):
     """Gradients are clipped to this norm."""
     global_batch_size: Count = 128
     """Examples in one optimizer step, over all workers."""
-    micro_batch_size: Annotated[Count, WHERE] = 4
-    """Examples in one forward pass of one worker."""
+    micro_batch_size: Annotated[Count | Literal["auto"], WHERE] = "auto"
+    """Examples in one forward pass of one worker; auto is what the GPU has memory for, 4 on CPUs and under ZeRO-3."""
     packing: Annotated[bool, WHERE] = False
     """Put several examples in a row where one would be padded, kept apart: worth it from about 16 in a micro-batch."""
     precision: AskedPrecision = "auto"

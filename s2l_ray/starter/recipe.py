@@ -169,7 +169,6 @@ def _proxy_part(start: _Start, micro: int) -> str:
   learning_rate: 2.0e-5  # the paper's, as are the schedule and the batch
   warmup_fraction: 0.03
   global_batch_size: 128
-  micro_batch_size: 32
   num_checkpoints: 1
 """
     epochs, why = (2, "few rows: seen twice") if few else (1, "many rows: once tells them apart")

@@ -187,8 +187,9 @@ def test_sections_do_not_change_after_loading():
         (ResourcesConfig, {"num_workers": [4, 2]}, r"num_workers: .*\[4, 2\] must be a number of workers from 1, or"),
         (ResourcesConfig, {"num_workers": [1, 2, 3]}, "num_workers: .*such as"),
         (ResourcesConfig, {"num_workers": 1.5}, "num_workers: .*1.5 must be a number"),
-        # Two of three workers would take 4 x 3 = 12 of 128 at a time, and a lost node may leave three of four.
-        (Recipe, {**MINIMAL, "resources": {"num_workers": [2, 4]}}, "proxy.global_batch_size=128 .* = 4 x 3 = 12"),
+        # A lost node may leave three of four workers, which cannot share 128 evenly.
+        (Recipe, {**MINIMAL, "resources": {"num_workers": [2, 4]}},
+         "proxy.global_batch_size=128 must be a multiple of resources.num_workers = 3; change one of the two"),
         (ResourcesConfig, {"wait_timeout_s": 0}, "wait_timeout_s: .*greater than 0"),
         (Recipe, {**MINIMAL, "name": "a/b"}, "name: .*match pattern"),
         (Recipe, {**MINIMAL, "name": "-a"}, "name: .*match pattern"),
@@ -197,7 +198,7 @@ def test_sections_do_not_change_after_loading():
         (Recipe, {**MINIMAL, "selection": {"controls": ["random", "s2l"]}},
          r"repeats a selector: \['s2l', 'random', 's2l'\]"),
         # 4 examples in each of 3 workers make 12 a step, and 128 is no multiple of 12.
-        (Recipe, {**MINIMAL, "resources": {"num_workers": 3}},
+        (Recipe, {**MINIMAL, "proxy": {**MINIMAL["proxy"], "micro_batch_size": 4}, "resources": {"num_workers": 3}},
          r"proxy.global_batch_size=128 must be a multiple of .* = 4 x 3 = 12; change one of the three"),
         (Recipe, {**MINIMAL, "target": {"model": MODEL, "epochs": 1, "micro_batch_size": 3}},
          r"target.global_batch_size=128 .* = 3 x 1 = 3;"),

@@ -33,7 +33,7 @@ class Axolotl(Trainer):
                           "field_messages": "messages", "field_tools": "tools", "roles_to_train": ["assistant"],
                           "message_field_training": "train"}],
             "sequence_len": training.max_length, "output_dir": "output", **length,
-            "micro_batch_size": target.micro_batch_size, "gradient_accumulation_steps": training.accumulation,
+            "micro_batch_size": training.micro_batch, "gradient_accumulation_steps": training.accumulation,
             "optimizer": "adamw_torch", "learning_rate": target.learning_rate, "lr_scheduler": target.lr_schedule,
             "warmup_ratio": target.warmup_fraction, "weight_decay": target.weight_decay,
             "max_grad_norm": target.max_grad_norm, "bf16": target.precision != "fp32",

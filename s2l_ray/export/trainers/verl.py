@@ -50,7 +50,7 @@ class Verl(Trainer):
         config = {
             "defaults": [_BASE, "_self_"],
             "data": {"train_files": self.data_file, "messages_key": "messages", "train_batch_size": batch,
-                     "micro_batch_size_per_gpu": min(target.micro_batch_size, batch),
+                     "micro_batch_size_per_gpu": min(training.micro_batch, batch),
                      "max_length": training.max_length, "truncation": "right"},
             "model": {"path": training.model},
             "optim": {"lr": target.learning_rate, "lr_warmup_steps_ratio": target.warmup_fraction,

@@ -1,0 +1,76 @@
+"""What one training worker does, alone: .venv/bin/pytest tests/execution/test_train_worker.py"""
+
+import contextlib
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+from transformers import LlamaForCausalLM
+
+from s2l_ray.errors import InputError
+from s2l_ray.execution.train_worker import fine_tune
+from s2l_ray.modeling.schedule import TrainingRun, plan_training
+from s2l_ray.quickstart import ASSETS
+from s2l_ray.recipe.training import ProxyConfig
+from s2l_ray.storage.files import Storage
+
+CONFIG = {"model_type": "llama", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2,
+          "num_key_value_heads": 1, "intermediate_size": 16, "max_position_embeddings": 64, "vocab_size": 8192}
+
+
+class Host:
+    """A worker by itself, whose training is not interrupted."""
+
+    num_workers, callbacks, stops_for_resize = 1, (), False
+
+    def examples(self):
+        rng = np.random.default_rng(0)
+        ids = [rng.integers(0, 50, length).astype(np.int32) for length in range(5, 21)]
+        return [pa.table({"example_id": [f"{i:02d}" for i in range(16)], "input_ids": ids,
+                          "supervised": [np.arange(len(row)) > 1 for row in ids]})]
+
+    def report(self, step, facts):
+        assert step <= 4
+
+    def resume_folder(self):
+        return contextlib.nullcontext()
+
+
+def run_of(tmp_path, **changes):
+    config = ProxyConfig.model_validate({
+        "model": {"config": CONFIG, "tokenizer": str(ASSETS / "proxy_base")}, "max_steps": 4, "global_batch_size": 8,
+        "num_checkpoints": 0, "precision": "fp32", **changes})
+    return TrainingRun("proxy", config, plan_training(config, 16), 0, Storage(str(tmp_path)), "proxy-1", 1, use_gpu=False)
+
+
+@pytest.fixture
+def small_memory(monkeypatch):
+    """Let two examples fit into memory and no more; return the sizes that were tried."""
+    tried, forward = [], LlamaForCausalLM.forward
+
+    def bounded(self, input_ids, **more):
+        if self.training:  # not the look at the head
+            tried.append(len(input_ids))
+            if len(input_ids) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+        return forward(self, input_ids, **more)
+
+    monkeypatch.setattr(LlamaForCausalLM, "forward", bounded)
+    return tried
+
+
+def test_after_too_large_a_micro_batch_who_goes_on_takes_a_smaller_one(tmp_path, small_memory):
+    with pytest.raises(RuntimeError, match="out of memory with 4 examples at a time: 2 are tried next"):
+        fine_tune(run_of(tmp_path), Host())
+    outcome = fine_tune(run_of(tmp_path), Host())
+    assert (outcome["micro_batch_size"], small_memory) == (2, [4, *[2] * 16])  # 4 steps of 8
+    losses = [entry["loss"] for entry in outcome["history"] if "loss" in entry]
+    expected = fine_tune(run_of(tmp_path / "other", micro_batch_size=1), Host())["history"]
+    assert losses == pytest.approx([entry["loss"] for entry in expected if "loss" in entry], abs=1e-4)
+
+
+def test_a_micro_batch_that_was_asked_for_is_the_user_s_to_change(tmp_path, small_memory):
+    with pytest.raises(InputError, match="out of memory with micro_batch_size=8: set it to 4 or to auto"):
+        fine_tune(run_of(tmp_path, micro_batch_size=8), Host())
+    assert not Storage(str(tmp_path)).exists("proxy-1/micro_batch_size.json")
