@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 CPU_PROMPTS = 64
 """Prompts that are answered together on CPUs, where the recipe leaves it open."""
-_STRETCH = 32  # tokens after which prompts that are answered leave their batch
+_STRETCH = 16  # tokens after which prompts that are answered leave their batch
 
 
 def fitted_answers(

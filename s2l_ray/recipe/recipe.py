@@ -87,5 +87,6 @@ class Recipe(Section):
                     of = (f"resources.num_workers = {num_workers}; change one of the two" if size is None else
                           f"{part}.micro_batch_size x resources.num_workers = {size} x {num_workers} = "
                           f"{size * num_workers}; change one of the three")
-                    raise ValueError(f"{part}.global_batch_size={training.global_batch_size} must be a multiple of {of}")
+                    raise ValueError(
+                        f"{part}.global_batch_size={training.global_batch_size} must be a multiple of {of}")
         return self

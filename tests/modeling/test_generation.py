@@ -73,7 +73,7 @@ def test_an_answer_stops_at_end_of_sequence_while_others_go_on(counting_model, t
 
 
 def test_what_is_answered_leaves_the_batch(counting_model, tokenizer, monkeypatch):
-    # 340 comes to 359 and the end after 20 tokens, 300 after 60; 290 is cut off at 65. Batches are looked at every 32.
+    # 340 comes to 359 and the end after 20 tokens, 300 after 60; 290 is cut off at 65. Batches are looked at every 16.
     rows, forward = [], counting_model.forward
     monkeypatch.setattr(counting_model, "forward", lambda *args, input_ids, **more: rows.append(len(input_ids)) or
                         forward(*args, input_ids=input_ids, **more))
