@@ -11,6 +11,7 @@ from s2l_ray.cli.work import Debug
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.registry import TRAINERS
+from s2l_ray.results.record import find_record, fine_tuned
 
 Run = Annotated[
     str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME) or name; or a selection (./out/select/...).")
@@ -54,6 +55,34 @@ def export(
         print(found.command)
         print_json({"folder": str(folder), "rows": found.rows, "command": found.command,
                     "changed": dict(found.changed), "left_out": dict(found.left_out)})
+
+
+def merge(
+    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME) or name.")],
+    arm: Arm = None,
+    output: Annotated[Path | None, typer.Option(help="Folder to write, else ./NAME-merged.")] = None,
+    storage: StorageOption = "./out",
+    debug: Debug = False,
+) -> None:
+    """Write a run's fine-tuned adapters, merged into their base model, as one model folder."""
+    with exit_codes(debug):
+        quiet()
+        from transformers.utils.logging import disable_progress_bar  # heavy, as the next
+
+        from s2l_ray.modeling.adapters import is_adapter
+        from s2l_ray.modeling.models import write_merged
+
+        disable_progress_bar()
+        record = find_record(run, storage)
+        place = f"{fine_tuned(record, arm)}/model"
+        folder = output or Path(f"{record.name}-merged")
+        with record.storage.local_folder(place) as local:
+            if not is_adapter(str(local)):
+                raise InputError(f"{record.storage.uri_of(place)} is a whole model already: its target was trained "
+                                 "without lora, and nothing is to be merged")
+            found = write_merged(local, folder)
+        note(f"{found['base']} and its adapters, {found['num_weights']:,} weights in {found['dtype']}: {folder}")
+        print_json({"folder": str(folder), "adapter": record.storage.uri_of(place), **found})
 
 
 def push(

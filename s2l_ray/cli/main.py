@@ -46,8 +46,8 @@ for stage in STAGES:
         app.command(stage.name)(OWN[stage.name])
     else:
         app.command(stage.name, help=f"Run a recipe up to `{stage.name}`: {stage.summary}.")(work.stage_command(stage))
-for command in (work.quickstart, work.sweep, work.submit, work.report, export.export, export.push, views.compare,
-                views.status, views.selectors, views.recipes):
+for command in (work.quickstart, work.sweep, work.submit, work.report, export.export, export.merge, export.push,
+                views.compare, views.status, views.selectors, views.recipes):
     app.command()(command)
 
 

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -110,5 +111,6 @@ def quiet() -> None:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    for name in ("ray", "ray.data", "ray.train"):
+    warnings.filterwarnings("ignore", category=FutureWarning)  # between libraries, about what we do not call
+    for name in ("ray", "ray.data", "ray.train", "bitsandbytes"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 from s2l_ray.modeling.batching import ExampleTable, padding_multiple
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.micro_batch import after_out_of_memory, on_gpu
-from s2l_ray.modeling.models import load_tokenizer, pad_token_id, save_weights
+from s2l_ray.modeling.models import finish_folder, load_tokenizer, pad_token_id, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
 from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, SupervisedTrainer, build_trainer
 from s2l_ray.modeling.training_arguments import disable_deepspeed_compiler, load_for_training, training_arguments
@@ -96,7 +96,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
         finished = Path(scratch) / "finished"
         trainer.save_model(str(finished))  # collective under ZeRO-3; rank 0 writes
         if trainer.is_world_process_zero():
-            (finished / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest has the config
+            finish_folder(finished, run.config.model)
             tokenizer.save_pretrained(finished)
             run.storage.upload_folder(finished, f"{run.folder}/model")
     times["saved"] = time.time()
@@ -149,6 +149,7 @@ def _in_order(tables: list[pa.Table]) -> ExampleTable:
 def _upload_point(run: TrainingRun, model: PreTrainedModel, point: TrajectoryPoint) -> None:
     with tempfile.TemporaryDirectory(prefix="s2l-point-") as scratch:
         save_weights(model, Path(scratch))
+        finish_folder(Path(scratch), run.config.model)
         run.storage.upload_folder(Path(scratch), f"{run.folder}/{point.folder}")
 
 

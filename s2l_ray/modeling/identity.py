@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.adapters import base_of, is_adapter
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.storage.artifacts import folder_digest
 from s2l_ray.storage.hub import commit_of
@@ -22,6 +23,8 @@ def model_identity(config: ModelConfig) -> dict[str, Any]:
     if config.path is not None:
         files = (*_MODEL_FILES, ".py") if config.trust_remote_code else _MODEL_FILES
         identity["weights"] = _content(config.path, config.revision, files, "model")
+        if is_adapter(config.path):
+            identity["base"] = model_identity(base_of(config.path))
     return identity
 
 
@@ -54,13 +57,7 @@ def _check_links(what: str, folder: Path) -> None:
 
 
 def _check_weights(folder: Path) -> None:
-    """Refuse a folder without safetensors, and an index whose parts lie outside it, unseen by the fingerprint.
-
-    An adapter too: what it is adapted to lies elsewhere, and without the package for adapters it would be left out.
-    """
-    if (folder / "adapter_config.json").is_file():
-        raise InputError(f"model folder {str(folder)!r} holds an adapter: merge it into its model "
-                         "(merge_and_unload) and save that with save_pretrained")
+    """Refuse a folder without safetensors, and an index whose parts lie outside it, unseen by the fingerprint."""
     if not any(folder.glob("*.safetensors")):
         raise InputError(f"model folder {str(folder)!r} has no .safetensors file: save the model with save_pretrained")
     for index in folder.glob("*.safetensors.index.json"):

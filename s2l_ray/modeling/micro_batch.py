@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.batching import Batch, ExampleTable, collate, padding_multiple
+from s2l_ray.modeling.lora import plain_model
 from s2l_ray.recipe.training import CPU_MICRO_BATCH, TrainingConfig, largest_part
 
 _SHARE = 0.8  # of what is free: the allocator leaves gaps
@@ -101,7 +102,7 @@ def _pass(model: PreTrainedModel, batch: Batch, rows: int, config: TrainingConfi
         model.gradient_checkpointing_enable()
     device = model.device
     with torch.autocast(device.type, torch.bfloat16, enabled=config.precision == "bf16"):
-        hidden = model.base_model(input_ids=batch.input_ids[:rows].to(device),
+        hidden = plain_model(model).base_model(input_ids=batch.input_ids[:rows].to(device),
                                   attention_mask=batch.attention_mask[:rows].to(device), use_cache=False)
     hidden.last_hidden_state.float().sum().backward()
     model.zero_grad(set_to_none=True)

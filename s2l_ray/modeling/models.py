@@ -2,15 +2,20 @@
 
 import json
 import os
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from huggingface_hub import snapshot_download
 from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.adapters import base_of, is_adapter, write_base
+from s2l_ray.modeling.lora import put_on, quantization
+from s2l_ray.recipe.lora import Quantized
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.storage.artifacts import Artifact
 
@@ -27,9 +32,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def load_model(
-    config: ModelConfig, *, vocab_size: int, seed: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU
+    config: ModelConfig, *, vocab_size: int, seed: int, dtype: torch.dtype = torch.float32, device: torch.device = CPU,
+    quantize: Quantized | None = None,
 ) -> "PreTrainedModel":
-    """Return the model, whose weights are never in another precision or elsewhere on the way.
+    """Return the model, whose weights are never in another precision or elsewhere on the way; an adapter's is merged.
 
     Under ZeRO-3 (transformers knows) each process gets its part of them, wherever DeepSpeed wants it.
 
@@ -58,11 +64,15 @@ def load_model(
             weight.data = weight.data.to(device, dtype)
         return drawn.to(device)
     assert config.path is not None
+    if is_adapter(config.path):
+        base = load_model(base_of(config.path), vocab_size=vocab_size, seed=seed, dtype=dtype, device=device)
+        return put_on(base, config.path)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             os.path.expanduser(config.path), revision=config.revision, trust_remote_code=config.trust_remote_code,
             use_safetensors=True, dtype=dtype, output_loading_info=True,
             device_map=None if device == CPU else {"": device},  # straight to where they are used
+            quantization_config=None if quantize is None else quantization(quantize, dtype),
         )
     except _DAMAGED as error:
         raise InputError(_refusal("model", config.path, error)) from error
@@ -148,16 +158,57 @@ def _refusal(what: str, path: str, error: Exception) -> str:
 
 
 def save_weights(model: "PreTrainedModel", folder: Path) -> None:
-    """Write config and safetensors weights, nothing else."""
+    """Write config and safetensors weights; of a model with adapters these alone."""
     model.save_pretrained(folder, safe_serialization=True)
 
 
+def finish_folder(folder: Path, base: ModelConfig) -> None:
+    """Leave nothing in a saved model's folder but the model; an adapter gets the name of its base."""
+    (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest has the config
+    if is_adapter(str(folder)):
+        (folder / "README.md").unlink(missing_ok=True)  # peft's form of a card, not filled in
+        write_base(folder, base)
+
+
 def parameter_count(folder: Path) -> int:
-    """Return the number of stored weights in a folder's safetensors files, from their headers alone."""
+    """Return the number of stored weights in a folder's safetensors files, from their headers alone.
+
+    Of an adapter it is the number of its base's, into which it is merged.
+    """
+    if is_adapter(str(folder)):
+        base = base_of(str(folder)).path or ""
+        local = Path(base).expanduser()
+        return parameter_count(local if local.is_dir() else Path(snapshot_download(base, local_files_only=True)))
     total = 0
-    for path in folder.glob("*.safetensors"):
-        with path.open("rb") as stream:
+    for file in folder.glob("*.safetensors"):
+        with file.open("rb") as stream:
             header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
         shapes = [entry["shape"] for name, entry in header.items() if name != "__metadata__"]
         total += sum(int(torch.Size(shape).numel()) for shape in shapes)
     return total
+
+
+def write_merged(adapter: Path, output: Path) -> dict[str, Any]:
+    """Write an adapter's folder as one whole model with its tokenizer, in the precision that its base is stored in.
+
+    Merged in fp32. Returns what it is made of.
+
+    Raises
+    ------
+    InputError
+        The folder to write has something in it, or the adapter or its base cannot be loaded.
+    """
+    if output.exists() and any(output.iterdir()):
+        raise InputError(f"{str(output)!r} is not empty: give another folder")
+    base = base_of(str(adapter))
+    model = load_model(ModelConfig(path=str(adapter)), vocab_size=0, seed=0)
+    stored = AutoConfig.from_pretrained(os.path.expanduser(base.path or ""), revision=base.revision,
+                                        trust_remote_code=base.trust_remote_code).dtype
+    with tempfile.TemporaryDirectory(prefix=f"{output.name}-", dir=output.parent) as scratch:
+        save_weights(model.to(stored or torch.float32), Path(scratch))  # type: ignore[arg-type]
+        load_tokenizer(ModelConfig(path=str(adapter))).save_pretrained(scratch)
+        output.mkdir(exist_ok=True)
+        for file in Path(scratch).iterdir():
+            file.replace(output / file.name)
+    return {"base": base.path, "dtype": str(stored or torch.float32).removeprefix("torch."),
+            "num_weights": sum(weight.numel() for weight in model.parameters())}

@@ -13,8 +13,10 @@ from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_callback import PrinterCallback
 
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.adapters import is_adapter
 from s2l_ray.modeling.batching import ExampleTable, collate
 from s2l_ray.modeling.cross_entropy import SummedCrossEntropy, has_plain_head
+from s2l_ray.modeling.lora import plain_model
 from s2l_ray.modeling.models import load_model
 from s2l_ray.modeling.packing import keeps_apart, pack
 from s2l_ray.modeling.sampling import StepSampler
@@ -125,8 +127,10 @@ class SupervisedTrainer(Trainer):
         self._sampler = StepSampler(examples.lengths_N, global_batch_size, arguments["args"].seed)
         super().__init__(**arguments, compute_loss_func=self._mean_token_loss)
         self.add_callback(_EpochCallback(self._sampler))
-        head = arguments["model"].get_output_embeddings()
-        self._is_fused = not is_deepspeed_zero3_enabled() and _has_plain_head(arguments["model"])
+        model = plain_model(arguments["model"])
+        head = model.get_output_embeddings()
+        is_layer = "weight" in dict(head.named_parameters(recurse=False))  # not what trains a copy of it
+        self._is_fused = is_layer and not is_deepspeed_zero3_enabled() and _has_plain_head(model)
         if self._is_fused:
             head.forward = partial(self._summed_loss, head)
         else:
@@ -135,7 +139,7 @@ class SupervisedTrainer(Trainer):
 
     def resume(self, checkpoint: Path) -> None:
         """Train on from a checkpoint to the end that an uninterrupted training comes to."""
-        if not self.is_deepspeed_enabled:
+        if not self.is_deepspeed_enabled and not is_adapter(str(checkpoint)):
             # The Trainer loads what it finds under today's names and passes over the rest: some families' weights are
             # saved under their published names (GPT-NeoX's head as embed_out), and would stay those of the start.
             saved = load_model(ModelConfig(path=str(checkpoint)), vocab_size=0, seed=0)

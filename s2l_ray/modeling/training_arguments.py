@@ -4,8 +4,10 @@ import math
 from pathlib import Path
 from typing import Any
 
-from transformers import PreTrainedModel, TrainingArguments
+import torch
+from transformers import TrainingArguments
 
+from s2l_ray.modeling.lora import adapt
 from s2l_ray.modeling.micro_batch import unmeasured
 from s2l_ray.modeling.models import CPU, DTYPES, load_model
 from s2l_ray.modeling.schedule import TrainingPlan
@@ -75,19 +77,22 @@ def deepspeed_config(zero: Zero) -> dict[str, Any]:
     }
 
 
-def load_for_training(
-    config: TrainingConfig, arguments: TrainingArguments, *, vocab_size: int, seed: int
-) -> PreTrainedModel:
-    """Return the model as its training holds it, on the device it is trained on.
+def load_for_training(config: TrainingConfig, arguments: TrainingArguments, *, vocab_size: int, seed: int) -> Any:
+    """Return the model as its training holds it, on the device it is trained on, with its adapters if it has any.
 
     DeepSpeed's bf16 keeps weights in bf16, and makes its fp32 copies, a share on each worker, from those; so in fp32
-    they would be loaded for nothing. DDP's weights are fp32 themselves.
+    they would be loaded for nothing. Frozen weights need no fp32 either. Those that DDP trains are fp32 themselves.
     """
-    if config.zero is None:
-        return load_model(config.model, vocab_size=vocab_size, seed=seed, device=arguments.device)
     assert config.precision != "auto"
-    device = CPU if config.zero.stage == 3 else arguments.device
-    return load_model(config.model, vocab_size=vocab_size, seed=seed, dtype=DTYPES[config.precision], device=device)
+    is_low = config.zero is not None or config.lora is not None
+    model = load_model(
+        config.model, vocab_size=vocab_size, seed=seed, quantize=config.quantize,
+        dtype=DTYPES[config.precision] if is_low else torch.float32,
+        device=CPU if config.zero and config.zero.stage == 3 else arguments.device)
+    if config.lora is None:
+        return model
+    return adapt(model, config.lora, seed, is_quantized=config.quantize is not None,
+                 recomputes=config.gradient_checkpointing)
 
 
 def disable_deepspeed_compiler() -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
+from s2l_ray.recipe.lora import LoraConfig, Quantized
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.settings import WHERE, Count, Fraction, Section, Seed
 
@@ -55,6 +56,21 @@ class TrainingConfig(Section):
     num_checkpoints: Annotated[int, Field(ge=0), WHERE] = 4
     """Resume checkpoints (with optimizer state) spread evenly over training; only the newest is kept."""
 
+    lora: LoraConfig | None = None
+    """Train adapters beside the frozen weights, and keep these alone; null trains the weights themselves."""
+    quantize: Quantized | None = None
+    """Hold the frozen weights in 4 (nf4) or 8 bits (int8) while adapters are trained: needs `lora`."""
+
+    @model_validator(mode="after")
+    def _adapters_have_a_base(self) -> Self:
+        if self.lora is not None and self.model.path is None:
+            raise ValueError("lora adapts pretrained weights, and model.config makes fresh ones: give model.path, or "
+                             "set lora to null")
+        if self.quantize is not None and self.lora is None:
+            raise ValueError(f"quantize={self.quantize} freezes the weights, so nothing would be trained: set lora "
+                             "too, for example lora={rank: 16}")
+        return self
+
     @model_validator(mode="after")
     def _one_length(self) -> Self:
         if (self.epochs is None) == (self.max_steps is None):
@@ -85,6 +101,9 @@ class TargetConfig(TrainingConfig):
     def _offload_needs_sharding(self) -> Self:
         if self.offload_optimizer and self.zero_stage == 0:
             raise ValueError("offload_optimizer needs zero_stage 1, 2 or 3, not 0")
+        if self.quantize is not None and self.zero_stage == 3:
+            raise ValueError(f"zero_stage=3 cannot share out weights in {self.quantize}: set zero_stage to 2 or less, "
+                             "or quantize to null")
         return self
 
     @property

@@ -77,6 +77,29 @@ def find_record(run: str, storage: str) -> Record:
     return Record(place, f"{found[0]}/{name}", content)
 
 
+def fine_tuned(record: Record, arm: str | None) -> str:
+    """Return the folder in the storage of a run's fine-tuned target; of a sweep's, that of a trial.
+
+    Parameters
+    ----------
+    arm
+        A selector or a trial's name; None takes what the run asked for.
+
+    Raises
+    ------
+    InputError
+        The run has none, or it is not clear which is meant.
+    """
+    found = {step["label"].replace("finetune ", ""): step for step in record.steps if step["stage"] == "finetune"}
+    if arm is None and not record.is_sweep:
+        arm = str(record.content["recipe"].get("selection", {}).get("selector", "s2l"))
+    meant = [step for label, step in found.items() if arm is not None and arm in (label, label.partition(":")[0])]
+    if len(meant) != 1:
+        raise InputError(f"--arm {arm or 'is needed'}: {record.uri} has these fine-tuned targets: "
+                         f"{', '.join(found) or 'none'}")
+    return f"finetune/{meant[0]['fingerprint']}"
+
+
 def split_run(run: str, storage: str) -> tuple[Storage, list[str], str]:
     """Return the storage of a run, the folders that it may be in there, and its name."""
     path, mark, query = run.partition("?") if "://" in run else (run, "", "")

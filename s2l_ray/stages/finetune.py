@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.training import check_resumable, train
+from s2l_ray.modeling.adapters import holds_model
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.recipe.recipe import Recipe
@@ -51,7 +52,7 @@ def run_finetune(
     run = TrainingRun(f"finetune on {label}", config, schedule, recipe.target_seed, artifact.storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu)
     result = train(run, examples, resources, ids)
-    if not artifact.exists("model/config.json"):
+    if not holds_model(artifact, "model"):
         raise RuntimeError(f"the training on {label} ended without a model in {artifact.folder}/model")
     facts = {
         "rows": {"examples": len(ids)},

@@ -6,6 +6,7 @@ from typing import Any
 
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.training import train
+from s2l_ray.modeling.adapters import holds_model
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.progress.notes import note
@@ -49,7 +50,7 @@ def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[st
         used = ", then ".join(map(str, result["num_workers_used"]))
         note(f"proxy: train: {used} workers. Sums were rounded in another order than by one number of them throughout, "
              "so this is not bit for bit the proxy of an undisturbed run; the manifest says so too")
-    missing = [point.folder for point in schedule.points if not artifact.exists(f"{point.folder}/config.json")]
+    missing = [point.folder for point in schedule.points if not holds_model(artifact, point.folder)]
     if missing:
         raise RuntimeError(f"the proxy's training ended without the trajectory points {missing}")
     facts = {

@@ -15,6 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.stages.proxy import run_proxy
 from s2l_ray.storage.artifacts import Artifact
 
@@ -54,19 +55,21 @@ def test_it_makes_what_ray_makes_to_the_last_bit(alone, finished_on_ray, weights
     assert facts[0]["num_workers_used"] == facts[1]["num_workers_used"] == [2]
 
 
-def longer(recipe):
-    return recipe.model_copy(update={"proxy": recipe.proxy.model_copy(update={"max_steps": 120, "num_checkpoints": 4})})
+def longer(recipe, **changes):
+    proxy = recipe.proxy.model_copy(update={"max_steps": 120, "num_checkpoints": 4, **changes})
+    return recipe.model_copy(update={"proxy": proxy})
 
 
-@pytest.mark.parametrize("victim", [0, 1], ids=["first worker", "second worker"])
+@pytest.mark.parametrize(("victim", "lora"), [(0, None), (1, LoraConfig(rank=4, dropout=0.1))],
+                         ids=["first worker", "second worker, of adapters"])
 def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_same_weights(
-    on_this_machine, alone, victim, weights_of, capsys
+    on_this_machine, alone, victim, lora, weights_of, capsys
 ):
     prepare = alone.step("prepare").artifact
-    recipe = longer(alone.recipe)
+    recipe = longer(alone.recipe, lora=lora)
 
     def train(case):
-        artifact = Artifact(prepare.storage, "proxy", {"case": case}, {"examples": prepare.fingerprint})
+        artifact = Artifact(prepare.storage, "proxy", {"case": f"{case} {lora}"}, {"examples": prepare.fingerprint})
         run_proxy(artifact, prepare, recipe)
         assert not artifact.exists("resume"), "resume checkpoints are cleared away"
         return weights_of(artifact)
@@ -85,7 +88,7 @@ def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_sa
 
     with on_this_machine():
         calm = train("calm")
-    folder = Artifact(prepare.storage, "proxy", {"case": f"killed {victim}"}, {"examples": prepare.fingerprint}).file("resume")
+    folder = Artifact(prepare.storage, "proxy", {"case": f"killed {victim} {lora}"}, {"examples": prepare.fingerprint}).file("resume")
     with on_this_machine() as machine:
         threading.Thread(target=kill, args=(machine, folder), daemon=True).start()
         interrupted = train(f"killed {victim}")
