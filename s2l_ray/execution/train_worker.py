@@ -16,6 +16,7 @@ import torch
 from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
 
 from s2l_ray.modeling.batching import ExampleTable, padding_multiple
+from s2l_ray.modeling.limits import check_ids, settings_of
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.micro_batch import after_out_of_memory, on_gpu
 from s2l_ray.modeling.models import finish_folder, load_tokenizer, pad_token_id, save_weights
@@ -72,11 +73,15 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     torch.set_num_threads(run.cpus_per_worker)
     if run.config.zero and not run.use_gpu:
         disable_deepspeed_compiler()
-    examples = _in_order(host.examples())
-    tokenizer = load_tokenizer(run.config.model)
+    tables, tokenizer = host.examples(), load_tokenizer(run.config.model)
+    vectors = settings_of(run.config.model, len(tokenizer)).vocab_size
+    for table in tables:
+        check_ids(table["input_ids"], vectors, tokenizer)
+    examples = _in_order(tables)
     with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
         arguments, model = _set_up(run, host.num_workers, examples, len(tokenizer), Path(scratch))
-        collator = Collator(pad_token_id(tokenizer), padding_multiple(arguments.device), packs=run.config.packing)
+        pad = pad_token_id(tokenizer)
+        collator = Collator(pad if pad < vectors else 0, padding_multiple(arguments.device), packs=run.config.packing)
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
             ProgressCallback(host.report, collator),

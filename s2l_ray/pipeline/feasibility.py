@@ -6,6 +6,7 @@ import numpy as np
 
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
+from s2l_ray.progress.notes import note
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import SELECTORS
@@ -26,15 +27,19 @@ def check_work(steps: Sequence[Step], recipes: Iterable[Recipe]) -> None:
     Raises
     ------
     InputError
-        A tokenizer cannot be loaded, a config makes no model, or what a step itself refuses.
+        A tokenizer cannot be loaded, a config makes no model, a model has too few positions, or what a step itself
+        refuses.
     """
-    from s2l_ray.modeling.models import fresh_config, load_tokenizer  # heavy: transformers
+    from s2l_ray.modeling.limits import check_positions, settings_of  # heavy: transformers, as the next
+    from s2l_ray.modeling.models import load_tokenizer
 
-    models = {repr(model): model for recipe in recipes for model in recipe.models().values()}
-    for model in models.values():
-        tokenizer = load_tokenizer(model)
-        if model.config is not None:
-            fresh_config(model, len(tokenizer))
+    models = {(repr(model), recipe.data.max_length): (key, model)
+              for recipe in recipes for key, model in recipe.models().items()}
+    for (_, max_length), (key, model) in models.items():
+        settings = settings_of(model, len(load_tokenizer(model)))
+        longer = check_positions(f"{key} {model.path or 'made fresh'}", settings, max_length)
+        if longer:
+            note(longer)
     for step in unfinished(steps):
         if step.check is not None:
             step.check()

@@ -1,0 +1,62 @@
+"""Whether a model has room for the examples: positions for their lengths, and a vector for each of their tokens."""
+
+import os
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from transformers import AutoConfig, PreTrainedTokenizerBase
+
+from s2l_ray.errors import InputError
+from s2l_ray.modeling.adapters import base_of, is_adapter
+from s2l_ray.modeling.models import fresh_config
+from s2l_ray.recipe.model import ModelConfig
+
+_BY_ANGLE = ("rope_parameters", "rope_theta", "rotary_dim", "alibi")
+"""Settings of models whose positions have no table that ends."""
+
+
+def settings_of(model: ModelConfig, num_tokens: int) -> Any:
+    """Return the transformers config of a model's text part, without its weights."""
+    if model.config is not None:
+        return fresh_config(model, num_tokens).get_text_config()
+    assert model.path is not None
+    if is_adapter(model.path):
+        return settings_of(base_of(model.path), num_tokens)
+    config = AutoConfig.from_pretrained(os.path.expanduser(model.path), revision=model.revision,
+                                        trust_remote_code=model.trust_remote_code)
+    return config.get_text_config()
+
+
+def check_positions(key: str, settings: Any, max_length: int) -> str | None:
+    """Refuse examples that are longer than a model's table of positions; return what to say of longer than learned.
+
+    Raises
+    ------
+    InputError
+        With the length that fits.
+    """
+    limit = getattr(settings, "max_position_embeddings", None)
+    if limit is None or max_length <= limit:
+        return None
+    if any(getattr(settings, name, None) for name in _BY_ANGLE):
+        return (f"data.max_length={max_length}: {key} was made for {limit} tokens; it computes what lies beyond, but "
+                "has not learned to")
+    raise InputError(f"data.max_length={max_length} is more than the {limit} positions that {key} has: set "
+                     f"data.max_length={limit} or less, or take a model with more")
+
+
+def check_ids(input_ids: pa.ChunkedArray, num_vectors: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse tokens that a model has no vector for, as where a tokenizer was given tokens and its model not resized.
+
+    Raises
+    ------
+    InputError
+        With the first of them.
+    """
+    largest = max((pc.max(chunk.values).as_py() or 0) for chunk in input_ids.chunks) if input_ids.num_chunks else 0
+    if largest >= num_vectors:
+        token = tokenizer.convert_ids_to_tokens(int(largest))
+        raise InputError(f"the examples hold token {token!r}, number {largest}, and the model has vectors for "
+                         f"{num_vectors} tokens: resize it (model.resize_token_embeddings(len(tokenizer))) and save it "
+                         "again, or take the model that belongs to the tokenizer")

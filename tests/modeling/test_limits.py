@@ -1,0 +1,53 @@
+"""Positions and tokens that a model has room for: .venv/bin/pytest tests/modeling/test_limits.py"""
+
+import pyarrow as pa
+import pytest
+
+from s2l_ray.errors import InputError
+from s2l_ray.modeling.limits import check_ids, check_positions, settings_of
+from s2l_ray.modeling.models import finish_folder, save_weights
+from s2l_ray.recipe.lora import LoraConfig
+from s2l_ray.recipe.model import ModelConfig
+from tests.modeling.architectures import ALL, config_of, enlarged
+from tests.modeling.test_lora import adapted
+
+LEARNED = {"gpt2"}
+"""Families with a table of positions, which ends."""
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_longer_examples_than_a_model_has_positions_for_are_refused_or_said(kind):
+    settings = config_of(kind)
+    assert check_positions("proxy.model x", settings, 512) is None
+    if kind in LEARNED:
+        with pytest.raises(InputError, match=r"data.max_length=513 is more than the 512 positions that proxy.model x has"):
+            check_positions("proxy.model x", settings, 513)
+    else:
+        assert "proxy.model x was made for 512 tokens" in check_positions("proxy.model x", settings, 513)
+
+
+def test_settings_of_an_adapter_are_its_base_s(tmp_path):
+    save_weights(enlarged("gpt2"), tmp_path / "base")
+    base = ModelConfig(path=str(tmp_path / "base"))
+    save_weights(adapted(base, LoraConfig().model_dump()), tmp_path / "adapter")
+    finish_folder(tmp_path / "adapter", base)
+    for path in ("base", "adapter"):
+        settings = settings_of(ModelConfig(path=str(tmp_path / path)), 1)
+        assert (settings.vocab_size, settings.max_position_embeddings) == (128, 512)
+
+
+def test_a_fresh_model_has_what_its_config_says():
+    fresh = ModelConfig(config={"model_type": "gpt2", "n_positions": 64, "n_embd": 8, "n_head": 1}, tokenizer="unused")
+    assert (settings_of(fresh, 300).max_position_embeddings, settings_of(fresh, 300).vocab_size) == (64, 300)
+
+
+def test_a_token_without_a_vector_is_refused_by_name(new_tokenizer):
+    tokenizer = new_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|think|>"]})
+    number = tokenizer.convert_tokens_to_ids("<|think|>")
+    ids = pa.chunked_array([pa.array([[1, 2], [3]], pa.list_(pa.int32())), pa.array([[number, 1]], pa.list_(pa.int32()))])
+    check_ids(ids, number + 1, tokenizer)
+    check_ids(ids.slice(0, 2), number, tokenizer)
+    with pytest.raises(InputError, match=rf"token '<\|think\|>', number {number}, .* vectors for {number} tokens: resize"):
+        check_ids(ids, number, tokenizer)
+    check_ids(pa.chunked_array([], pa.list_(pa.int32())), 1, tokenizer)
