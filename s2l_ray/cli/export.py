@@ -66,23 +66,14 @@ def merge(
 ) -> None:
     """Write a run's fine-tuned adapters, merged into their base model, as one model folder."""
     with exit_codes(debug):
+        from s2l_ray.pipeline.merge import write_merged_target  # heavy: torch
+
         quiet()
-        from transformers.utils.logging import disable_progress_bar  # heavy, as the next
-
-        from s2l_ray.modeling.adapters import is_adapter
-        from s2l_ray.modeling.models import write_merged
-
-        disable_progress_bar()
         record = find_record(run, storage)
-        place = f"{fine_tuned(record, arm)}/model"
         folder = output or Path(f"{record.name}-merged")
-        with record.storage.local_folder(place) as local:
-            if not is_adapter(str(local)):
-                raise InputError(f"{record.storage.uri_of(place)} is a whole model already: its target was trained "
-                                 "without lora, and nothing is to be merged")
-            found = write_merged(local, folder)
+        found = write_merged_target(record.storage, fine_tuned(record, arm), folder)
         note(f"{found['base']} and its adapters, {found['num_weights']:,} weights in {found['dtype']}: {folder}")
-        print_json({"folder": str(folder), "adapter": record.storage.uri_of(place), **found})
+        print_json({"folder": str(folder), **found})
 
 
 def push(

@@ -3,8 +3,8 @@
 from s2l_ray.errors import InputError
 
 EXTRAS = {
-    "train": ("ray", "torch", "transformers", "accelerate", "deepspeed", "huggingface_hub", "datasets", "tokenizers",
-              "safetensors", "psutil", "rouge_score", "sacrebleu", "math_verify"),
+    "train": ("ray", "torch", "transformers", "accelerate", "deepspeed", "peft", "huggingface_hub", "datasets",
+              "tokenizers", "safetensors", "psutil", "rouge_score", "sacrebleu", "math_verify"),
     "report": ("jinja2", "plotly"),
 }
 """Each extra's packages, by the names they are imported by; `pyproject.toml` says what they are for."""

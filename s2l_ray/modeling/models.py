@@ -188,16 +188,23 @@ def parameter_count(folder: Path) -> int:
     return total
 
 
-def write_merged(adapter: Path, output: Path) -> dict[str, Any]:
+def write_merged(adapter: Path, output: Path, name: str) -> dict[str, Any]:
     """Write an adapter's folder as one whole model with its tokenizer, in the precision that its base is stored in.
 
     Merged in fp32. Returns what it is made of.
 
+    Parameters
+    ----------
+    name
+        What people call the adapter's folder.
+
     Raises
     ------
     InputError
-        The folder to write has something in it, or the adapter or its base cannot be loaded.
+        It holds no adapter, the folder to write has something in it, or the adapter or its base cannot be loaded.
     """
+    if not is_adapter(str(adapter)):
+        raise InputError(f"{name} is a whole model already: it was trained without lora, and nothing is to be merged")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{str(output)!r} is not empty: give another folder")
     base = base_of(str(adapter))

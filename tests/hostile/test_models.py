@@ -199,7 +199,7 @@ def test_the_hubs_cache_is_a_folder_of_links(folder, tmp_path):
     assert same[0] == same[1]
 
 
-def test_an_adapter_is_refused(folder):
+def test_an_adapter_whose_base_is_not_there_is_refused(folder):
     (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "somebody/else"}')
-    with pytest.raises(InputError, match="holds an adapter: merge it"):
+    with pytest.raises(InputError, match="model 'somebody/else' is neither a folder here nor reachable"):
         model_identity(ModelConfig(path=str(folder)))

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.evaluation import EvaluationConfig, TaskConfig
+from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe, SelectionConfig
 from s2l_ray.recipe.resources import ResourcesConfig
@@ -19,14 +20,15 @@ from s2l_ray.recipe.settings import WHERE, Section
 from s2l_ray.recipe.sweep import Draw, SweepConfig
 from s2l_ray.recipe.training import ProxyConfig, TargetConfig
 
-SECTIONS = (Recipe, DataConfig, ModelConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig, ProbeConfig,
-            SelectionConfig, TaskConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
+SECTIONS = (Recipe, DataConfig, ModelConfig, LoraConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig,
+            ProbeConfig, SelectionConfig, TaskConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
     Recipe: {"name", "storage"},
     DataConfig: {"path", "hub_name", "hub_config", "hub_revision", "hub_rows", "split"},  # prepare hashes the files themselves
     ModelConfig: {"path", "revision", "tokenizer"},  # the stages hash the model's own files
+    LoraConfig: set(),
     ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints"},
     TargetConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints", "offload_optimizer"},
     TrajectoryConfig: set(),
