@@ -38,7 +38,8 @@ def test_the_readme_is_short_and_begins_with_two_commands():
 
 
 def test_all_pages_are_there_and_can_be_reached_from_the_readme():
-    wanted = {"recipe", "python", "data", "selectors", "sweeps", "cluster", "recovery", "results", "architecture", "export"}
+    wanted = {"recipe", "models", "python", "data", "selectors", "sweeps", "cluster", "recovery", "results", "architecture",
+              "export"}
     assert {Path(page).stem for page in PAGES if page.startswith("docs/")} == wanted
     assert all(f"]({page})" in README for page in PAGES if page != "README.md")
 
