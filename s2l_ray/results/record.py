@@ -96,7 +96,7 @@ def fine_tuned(record: Record, arm: str | None) -> str:
     meant = [step for label, step in found.items() if arm is not None and arm in (label, label.partition(":")[0])]
     if len(meant) != 1:
         raise InputError(f"--arm {arm or 'is needed'}: {record.uri} has these fine-tuned targets: "
-                         f"{', '.join(found) or 'none'}")
+                         f"{', '.join(found) or 'none; run its recipe to the end, what is finished is reused'}")
     return f"finetune/{meant[0]['fingerprint']}"
 
 

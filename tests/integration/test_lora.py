@@ -12,9 +12,11 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from s2l_ray.errors import InputError
 from s2l_ray.modeling.generation import greedy_answers
 from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.models import load_model
+from s2l_ray.pipeline.merge import write_merged_target
 from s2l_ray.pipeline.plan import plan_run
 from s2l_ray.pipeline.run import run_plan
 from s2l_ray.recipe.lora import LoraConfig
@@ -98,11 +100,11 @@ def test_every_zero_stage_trains_the_same_adapters(line, zero_stage):
     assert max(float(weights[name].abs().max()) for name in expected if "lora_B" in name) > 1e-4
 
 
-def test_a_whole_model_is_not_merged(finished):
-    recipe = finished[0]
-    command = [Path(sys.executable).parent / "s2l", "merge", f"{recipe.storage}/runs/{recipe.name}"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ)
-    assert done.returncode == 2 and "is a whole model already" in " ".join(done.stderr.split()), done.stderr
+def test_a_whole_model_is_not_merged(finished, tmp_path):
+    trained = finished[1].step("finetune", "s2l").artifact
+    with pytest.raises(InputError, match="is a whole model already"):
+        write_merged_target(trained.storage, trained.folder, tmp_path / "whole")
+    assert not (tmp_path / "whole").exists()
 
 
 def test_dropout_of_adapters_is_part_of_what_names_a_training(line):
