@@ -13,17 +13,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 import torch
-from transformers import PreTrainedModel, TrainerCallback, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
 from s2l_ray.modeling.batching import ExampleTable, padding_multiple
-from s2l_ray.modeling.limits import check_ids, settings_of
+from s2l_ray.modeling.limits import check_ids
 from s2l_ray.modeling.memory import keep_freed_memory
-from s2l_ray.modeling.micro_batch import after_out_of_memory, on_gpu
-from s2l_ray.modeling.models import finish_folder, load_tokenizer, pad_token_id, save_weights
+from s2l_ray.modeling.micro_batch import after_out_of_memory, measured_on_gpu
+from s2l_ray.modeling.models import finish_folder, load_tokenizer, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
 from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, SupervisedTrainer, build_trainer
 from s2l_ray.modeling.training_arguments import disable_deepspeed_compiler, load_for_training, training_arguments
-from s2l_ray.recipe.training import largest_part
 
 _WORKERS = "num_workers"
 _MICRO_BATCH = "micro_batch_size.json"
@@ -73,15 +72,12 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     torch.set_num_threads(run.cpus_per_worker)
     if run.config.zero and not run.use_gpu:
         disable_deepspeed_compiler()
-    tables, tokenizer = host.examples(), load_tokenizer(run.config.model)
-    vectors = settings_of(run.config.model, len(tokenizer)).vocab_size
-    for table in tables:
-        check_ids(table["input_ids"], vectors, tokenizer)
-    examples = _in_order(tables)
+    examples = _in_order(host.examples())
+    tokenizer = load_tokenizer(run.config.model)
     with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
-        arguments, model = _set_up(run, host.num_workers, examples, len(tokenizer), Path(scratch))
-        pad = pad_token_id(tokenizer)
-        collator = Collator(pad if pad < vectors else 0, padding_multiple(arguments.device), packs=run.config.packing)
+        arguments, model = _set_up(run, host.num_workers, examples, tokenizer, Path(scratch))
+        # Padding is masked, so any id serves; not each tokenizer's own has a vector.
+        collator = Collator(0, padding_multiple(arguments.device), packs=run.config.packing)
         callbacks: list[TrainerCallback] = [
             PointCallback(run.plan.points, lambda m, point: _upload_point(run, m, point)),
             ProgressCallback(host.report, collator),
@@ -112,7 +108,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
 
 
 def _set_up(
-    run: TrainingRun, num_workers: int, examples: ExampleTable, vocab_size: int, scratch: Path
+    run: TrainingRun, num_workers: int, examples: ExampleTable, tokenizer: PreTrainedTokenizerBase, scratch: Path
 ) -> tuple[TrainingArguments, PreTrainedModel]:
     """Return the Trainer's arguments and the model, with the micro-batch that the recipe or the GPU's memory says."""
     config, noted = run.config, f"{run.folder}/{_MICRO_BATCH}"
@@ -120,12 +116,12 @@ def _set_up(
                    use_gpu=run.use_gpu)
     if config.micro_batch_size == "auto" and run.storage.exists(noted):
         bound = run.storage.read_json(noted)["micro_batch_size"]
-        config = config.model_copy(update={
-            "micro_batch_size": largest_part(config.global_batch_size // num_workers, bound)})
+        config = config.model_copy(update={"micro_batch_size": config.micro_batch_up_to(bound, num_workers)})
     arguments = make(config)
-    model = load_for_training(config, arguments, vocab_size=vocab_size, seed=run.seed)
+    model = load_for_training(config, arguments, vocab_size=len(tokenizer), seed=run.seed)
+    check_ids(examples.largest_id, model.config.get_text_config().vocab_size, tokenizer)
     if config.micro_batch_size == "auto" and run.use_gpu and not (config.zero and config.zero.stage == 3):
-        found = on_gpu(model, config, num_workers, examples)
+        found = measured_on_gpu(model, config, num_workers, examples)
         arguments = make(config.model_copy(update={"micro_batch_size": found}))
     return arguments, model
 

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import yaml
 
-from s2l_ray.recipe.training import CPU_MICRO_BATCH, TargetConfig, largest_part
+from s2l_ray.recipe.training import TargetConfig
 from s2l_ray.rows.conversation import Conversation
 
 CONFIG = "train.yaml"
@@ -36,8 +36,7 @@ class Training:
     @property
     def micro_batch(self) -> int:
         """Return the examples in one pass of one device."""
-        asked = self.target.micro_batch_size
-        return largest_part(self.target.global_batch_size, CPU_MICRO_BATCH) if asked == "auto" else asked
+        return self.target.unmeasured_micro_batch(num_workers=1)
 
     def hugging_face(self) -> dict[str, Any]:
         """Return the settings as transformers' TrainingArguments are named, but the warm-up, whose name changed."""

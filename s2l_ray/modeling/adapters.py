@@ -17,12 +17,12 @@ def write_base(folder: Path, config: ModelConfig) -> None:
     (folder / BASE).write_text(json.dumps(config.model_dump(mode="json", exclude_defaults=True), indent=2) + "\n")
 
 
-def is_adapter(path: str) -> bool:
+def is_adapter(path: str | Path) -> bool:
     """Tell whether a local folder holds an adapter."""
     return Path(path).expanduser().joinpath(ADAPTER_CONFIG).is_file()
 
 
-def base_of(path: str) -> ModelConfig:
+def base_of(path: str | Path) -> ModelConfig:
     """Return what the adapter in a folder belongs to.
 
     Raises
@@ -33,7 +33,7 @@ def base_of(path: str) -> ModelConfig:
     folder = Path(path).expanduser()
     found = _named_base(folder)
     if found.path is not None and Path(found.path).expanduser().absolute() == folder.absolute():
-        raise InputError(f"model folder {path!r} holds an adapter of itself: set base_model_name_or_path in its "
+        raise InputError(f"model folder {str(path)!r} holds an adapter of itself: set base_model_name_or_path in its "
                          f"{ADAPTER_CONFIG} to the model that it was trained on")
     return found
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from numpy.typing import ArrayLike
 
@@ -115,6 +116,11 @@ class ExampleTable:
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def largest_id(self) -> int:
+        """Return the largest token id of all rows; -1 where there is none."""
+        return max((int(pc.max(ids.values).as_py()) for ids, _ in self._blocks if len(ids.values)), default=-1)
 
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
         row = int(self._order[position])

@@ -25,7 +25,7 @@ def fitted_answers(
 ) -> list[str]:
     """Return `greedy_answers` by batches of prompts of like length: so many, or what a GPU has memory for."""
     order = sorted(range(len(prompts)), key=lambda number: len(prompts[number]))
-    lengths_N = np.array([len(prompts[number]) for number in order]) + max_new_tokens
+    lengths_N = np.array([len(prompts[number]) for number in order])
 
     def answer(spans: Sequence[slice]) -> list[str]:
         found = [text for span in spans for text in
@@ -34,12 +34,13 @@ def fitted_answers(
 
     def trial(batch_tokens: int) -> int:
         # The pass over prompts takes more for each token than what is kept of one that is answered with.
-        longest = [prompts[number] for number in order[-max(1, batch_tokens // len(prompts[order[-1]])) :]]
-        greedy_answers(model, tokenizer, longest, 1)
-        return len(longest) * len(prompts[order[-1]])
+        longest = order[-max(1, batch_tokens // int(lengths_N[-1])) :]
+        greedy_answers(model, tokenizer, [prompts[number] for number in longest], 1)
+        return len(longest) * int(lengths_N[-1])
 
     if asked == "auto" and model.device.type == "cuda":
-        return BatchSize("auto", model.device).run(lambda tokens: answer(plan_batches(lengths_N, tokens)), trial)
+        full_N = lengths_N + max_new_tokens
+        return BatchSize("auto", model.device).run(lambda tokens: answer(plan_batches(full_N, tokens)), trial)
     rows = CPU_PROMPTS if asked == "auto" else asked
     return answer([slice(start, start + rows) for start in range(0, len(order), rows)])
 

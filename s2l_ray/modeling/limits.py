@@ -3,8 +3,6 @@
 import os
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
 from transformers import AutoConfig, PreTrainedTokenizerBase
 
 from s2l_ray.errors import InputError
@@ -46,17 +44,16 @@ def check_positions(key: str, settings: Any, max_length: int) -> str | None:
                      f"data.max_length={limit} or less, or take a model with more")
 
 
-def check_ids(input_ids: pa.ChunkedArray, num_vectors: int, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Refuse tokens that a model has no vector for, as where a tokenizer was given tokens and its model not resized.
+def check_ids(largest_id: int, num_vectors: int, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse a token that a model has no vector for, as where a tokenizer was given tokens and its model not resized.
 
     Raises
     ------
     InputError
-        With the first of them.
+        With its name.
     """
-    largest = max((pc.max(chunk.values).as_py() or 0) for chunk in input_ids.chunks) if input_ids.num_chunks else 0
-    if largest >= num_vectors:
-        token = tokenizer.convert_ids_to_tokens(int(largest))
-        raise InputError(f"the examples hold token {token!r}, number {largest}, and the model has vectors for "
+    if largest_id >= num_vectors:
+        token = tokenizer.convert_ids_to_tokens(largest_id)
+        raise InputError(f"the examples hold token {token!r}, number {largest_id}, and the model has vectors for "
                          f"{num_vectors} tokens: resize it (model.resize_token_embeddings(len(tokenizer))) and save it "
                          "again, or take the model that belongs to the tokenizer")

@@ -12,20 +12,13 @@ from transformers import PreTrainedModel
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.batching import Batch, ExampleTable, collate, padding_multiple
 from s2l_ray.modeling.lora import plain_model
-from s2l_ray.recipe.training import CPU_MICRO_BATCH, TrainingConfig, largest_part
+from s2l_ray.recipe.training import TrainingConfig
 
 _SHARE = 0.8  # of what is free: the allocator leaves gaps
 _TOKENS = 32_768  # with more at once a GPU is no busier
 _STATE_BYTES = 16  # of a weight, beside itself: its gradient, AdamW's two moments, the copy that workers reduce
 _HEAD_BYTES = 2**30  # tiles of logits and the head's gradient in fp32
 _TRIED = 4
-
-
-def unmeasured(config: TrainingConfig, num_workers: int) -> int:
-    """Return the number that is asked for; where that is auto, the one of CPUs."""
-    if config.micro_batch_size == "auto":
-        return largest_part(config.global_batch_size // num_workers, CPU_MICRO_BATCH)
-    return config.micro_batch_size
 
 
 def measured(
@@ -41,7 +34,6 @@ def measured(
     free_bytes
         What is free beside the model's weights.
     """
-    most = config.global_batch_size // num_workers
     longest = _longest(examples, _TRIED, padding_multiple(model.device))
     tried = len(longest.labels)
     few, many = (peak_of(partial(_pass, model, longest, rows, config)) for rows in (1, tried))
@@ -49,10 +41,10 @@ def measured(
     num_weights = sum(weight.numel() for weight in model.parameters() if weight.requires_grad)
     room = _SHARE * (free_bytes - _STATE_BYTES * num_weights - _HEAD_BYTES)
     by_rate = _TOKENS // longest.labels.shape[1]
-    return largest_part(most, max(1, min(int(room // each), by_rate)))
+    return config.micro_batch_up_to(max(1, min(int(room // each), by_rate)), num_workers)
 
 
-def on_gpu(model: PreTrainedModel, config: TrainingConfig, num_workers: int, examples: ExampleTable) -> int:
+def measured_on_gpu(model: PreTrainedModel, config: TrainingConfig, num_workers: int, examples: ExampleTable) -> int:
     """Return `measured` of this process's GPU; the least of all workers."""
     device = model.device
 
@@ -83,7 +75,7 @@ def after_out_of_memory(config: TrainingConfig, num_workers: int, had: int) -> i
     if had == 1:
         raise InputError("out of memory: one example at a time does not fit. Set gradient_checkpointing=true or lower "
                          "data.max_length; for the target, raise target.zero_stage with more resources.num_workers")
-    smaller = largest_part(config.global_batch_size // num_workers, had // 2)
+    smaller = config.micro_batch_up_to(had // 2, num_workers)
     if config.micro_batch_size != "auto":
         raise InputError(f"out of memory with micro_batch_size={had}: set it to {smaller} or to auto, or set "
                          "gradient_checkpointing=true")

@@ -165,7 +165,7 @@ def save_weights(model: "PreTrainedModel", folder: Path) -> None:
 def finish_folder(folder: Path, base: ModelConfig) -> None:
     """Leave nothing in a saved model's folder but the model; an adapter gets the name of its base."""
     (folder / "training_args.bin").unlink(missing_ok=True)  # a pickle; the manifest has the config
-    if is_adapter(str(folder)):
+    if is_adapter(folder):
         (folder / "README.md").unlink(missing_ok=True)  # peft's form of a card, not filled in
         write_base(folder, base)
 
@@ -175,8 +175,8 @@ def parameter_count(folder: Path) -> int:
 
     Of an adapter it is the number of its base's, into which it is merged.
     """
-    if is_adapter(str(folder)):
-        base = base_of(str(folder)).path or ""
+    if is_adapter(folder):
+        base = base_of(folder).path or ""
         local = Path(base).expanduser()
         return parameter_count(local if local.is_dir() else Path(snapshot_download(base, local_files_only=True)))
     total = 0
@@ -203,11 +203,11 @@ def write_merged(adapter: Path, output: Path, name: str) -> dict[str, Any]:
     InputError
         It holds no adapter, the folder to write has something in it, or the adapter or its base cannot be loaded.
     """
-    if not is_adapter(str(adapter)):
+    if not is_adapter(adapter):
         raise InputError(f"{name} is a whole model already: it was trained without lora, and nothing is to be merged")
     if output.exists() and any(output.iterdir()):
         raise InputError(f"{str(output)!r} is not empty: give another folder")
-    base = base_of(str(adapter))
+    base = base_of(adapter)
     model = load_model(ModelConfig(path=str(adapter)), vocab_size=0, seed=0)
     stored = AutoConfig.from_pretrained(os.path.expanduser(base.path or ""), revision=base.revision,
                                         trust_remote_code=base.trust_remote_code).dtype

@@ -139,7 +139,7 @@ class SupervisedTrainer(Trainer):
 
     def resume(self, checkpoint: Path) -> None:
         """Train on from a checkpoint to the end that an uninterrupted training comes to."""
-        if not self.is_deepspeed_enabled and not is_adapter(str(checkpoint)):
+        if not self.is_deepspeed_enabled and not is_adapter(checkpoint):
             # The Trainer loads what it finds under today's names and passes over the rest: some families' weights are
             # saved under their published names (GPT-NeoX's head as embed_out), and would stay those of the start.
             saved = load_model(ModelConfig(path=str(checkpoint)), vocab_size=0, seed=0)

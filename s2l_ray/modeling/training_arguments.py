@@ -8,7 +8,6 @@ import torch
 from transformers import TrainingArguments
 
 from s2l_ray.modeling.lora import adapt
-from s2l_ray.modeling.micro_batch import unmeasured
 from s2l_ray.modeling.models import CPU, DTYPES, load_model
 from s2l_ray.modeling.schedule import TrainingPlan
 from s2l_ray.recipe.training import TrainingConfig, Zero
@@ -22,7 +21,7 @@ def training_arguments(
     A step has the same examples for any number of workers: the fewer there are, the more micro-batches each takes.
     """
     assert config.precision != "auto", "what auto means is decided before (settle_precision)"
-    saves, micro = config.num_checkpoints, unmeasured(config, num_workers)
+    saves, micro = config.num_checkpoints, config.unmeasured_micro_batch(num_workers)
     return TrainingArguments(
         output_dir=str(output_dir),
         max_steps=plan.total_steps,

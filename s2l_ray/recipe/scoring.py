@@ -50,8 +50,7 @@ class TrajectoryConfig(_Batches):
 
     def scoring_identity(self) -> dict[str, Any]:
         """Return what of it decides how an example is scored, whatever the model and the points."""
-        given = self.identity()
-        return {name: given[name] for name in ("precision", "batch_tokens") if name in given}
+        return self.identity_of("precision", "batch_tokens")
 
 
 class ProbeConfig(Section):

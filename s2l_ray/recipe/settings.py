@@ -49,6 +49,10 @@ class Section(BaseModel):
                 kept[name] = found
         return kept
 
+    def identity_of(self, *names: str) -> dict[str, Any]:
+        """Return those of `identity` that have these names."""
+        return {name: value for name, value in self.identity().items() if name in names}
+
 
 def _identity(value: Any, with_defaults: bool) -> Any:
     if isinstance(value, Section):

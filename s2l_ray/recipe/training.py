@@ -8,13 +8,7 @@ from s2l_ray.recipe.lora import LoraConfig, Quantized
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.settings import WHERE, Count, Fraction, Section, Seed
 
-CPU_MICRO_BATCH = 4
-"""What `micro_batch_size: auto` is where it is not measured, if it is a part of what a worker has in a step."""
-
-
-def largest_part(whole: int, bound: int) -> int:
-    """Return the largest number up to a bound that a whole is a multiple of."""
-    return next(part for part in range(min(whole, bound), 0, -1) if whole % part == 0)
+_CPU_MICRO_BATCH = 4
 
 
 class Zero(NamedTuple):
@@ -76,6 +70,17 @@ class TrainingConfig(Section):
         if (self.epochs is None) == (self.max_steps is None):
             raise ValueError(f"give exactly one of epochs (now {self.epochs}) and max_steps (now {self.max_steps})")
         return self
+
+    def micro_batch_up_to(self, bound: int, num_workers: int) -> int:
+        """Return the largest micro-batch up to a bound that cuts what a worker has of a step into equal parts."""
+        whole = self.global_batch_size // num_workers
+        return next(part for part in range(min(whole, bound), 0, -1) if whole % part == 0)
+
+    def unmeasured_micro_batch(self, num_workers: int) -> int:
+        """Return the micro-batch that is asked for; where that is auto, the one of CPUs."""
+        if self.micro_batch_size == "auto":
+            return self.micro_batch_up_to(_CPU_MICRO_BATCH, num_workers)
+        return self.micro_batch_size
 
     @property
     def zero(self) -> Zero | None:

@@ -39,7 +39,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     tasks = _tasks(planning)
     # The seed decides a fresh model's weights and the bootstrap's draws.
     identity = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed,
-                **{name: asked for name, asked in recipe.evaluation.identity().items() if name == "precision"}}
+                **recipe.evaluation.identity_of("precision")}
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint

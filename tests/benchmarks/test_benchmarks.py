@@ -75,3 +75,10 @@ with load.Tree(1000) as tree:
             process.kill()
 """)
     assert done.stdout == "over True True\n", done.stderr
+
+
+def test_the_memory_of_a_target_is_measured_phase_by_phase():
+    lines = run("--shape", "tiny", "--steps", "1", "--workers", "1", script="model_memory.py").splitlines()
+    found = json.loads(lines[-1])
+    assert list(found["peak_mb"]) == ["load", "train", "save", "evaluation's load", "evaluate"]
+    assert all(peak > found["weights_mb"]["fp32"] for peak in found["peak_mb"].values()) and len(found["commit"]) >= 40

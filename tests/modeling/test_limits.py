@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.batching import ExampleTable
 from s2l_ray.modeling.limits import check_ids, check_positions, settings_of
 from s2l_ray.modeling.models import finish_folder, save_weights
 from s2l_ray.recipe.lora import LoraConfig
@@ -46,8 +47,10 @@ def test_a_token_without_a_vector_is_refused_by_name(new_tokenizer):
     tokenizer.add_special_tokens({"additional_special_tokens": ["<|think|>"]})
     number = tokenizer.convert_tokens_to_ids("<|think|>")
     ids = pa.chunked_array([pa.array([[1, 2], [3]], pa.list_(pa.int32())), pa.array([[number, 1]], pa.list_(pa.int32()))])
-    check_ids(ids, number + 1, tokenizer)
-    check_ids(ids.slice(0, 2), number, tokenizer)
+    masks = pa.chunked_array([pa.array([[True, True], [True]]), pa.array([[True, True]])])
+    examples = pa.table({"input_ids": ids, "supervised": masks})
+    check_ids(ExampleTable(examples).largest_id, number + 1, tokenizer)
+    check_ids(ExampleTable(examples.slice(0, 2)).largest_id, number, tokenizer)
     with pytest.raises(InputError, match=rf"token '<\|think\|>', number {number}, .* vectors for {number} tokens: resize"):
-        check_ids(ids, number, tokenizer)
-    check_ids(pa.chunked_array([], pa.list_(pa.int32())), 1, tokenizer)
+        check_ids(ExampleTable(examples).largest_id, number, tokenizer)
+    check_ids(ExampleTable(examples.slice(0, 0)).largest_id, 1, tokenizer)

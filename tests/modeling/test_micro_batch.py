@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.micro_batch import after_out_of_memory, measured, unmeasured
+from s2l_ray.modeling.micro_batch import after_out_of_memory, measured
 from s2l_ray.recipe.model import ModelConfig
-from s2l_ray.recipe.training import ProxyConfig, largest_part
+from s2l_ray.recipe.training import ProxyConfig
 from tests.modeling.architectures import ALL, fresh
 from tests.modeling.test_training import examples
 
@@ -22,7 +22,7 @@ def config(**changes):
 
 @given(st.integers(1, 300), st.integers(1, 300))
 def test_the_largest_part_divides_and_none_between_does(whole, bound):
-    part = largest_part(whole, bound)
+    part = config(global_batch_size=whole).micro_batch_up_to(bound, 1)
     assert whole % part == 0 and part <= bound
     assert all(whole % other for other in range(part + 1, min(whole, bound) + 1))
 
@@ -30,7 +30,7 @@ def test_the_largest_part_divides_and_none_between_does(whole, bound):
 @pytest.mark.parametrize(("asked", "workers", "expected"), [
     ("auto", 1, 4), ("auto", 2, 4), ("auto", 64, 2), ("auto", 128, 1), (32, 2, 32)])
 def test_without_a_measurement_auto_is_4_or_what_a_worker_has(asked, workers, expected):
-    assert unmeasured(config(micro_batch_size=asked), workers) == expected
+    assert config(micro_batch_size=asked).unmeasured_micro_batch(workers) == expected
 
 
 class Recorded:
