@@ -147,6 +147,8 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
     if accounts.not_used:
         names = ", ".join(f"{name} ({count:,} rows)" for name, count in accounts.not_used.items())
         note(f"prepare: not used: {names}. No model sees them; they stay in the rows")
+    if accounts.num_quarantined:
+        note(f"prepare: set aside: {_bad_rows(plan, accounts)}")
     artifact.storage.delete_folder(artifact.file("parts"))
     return artifact.publish(facts, started)
 
@@ -172,16 +174,24 @@ def _sampled_units(plan: PreparePlan) -> list[tuple[int, Unit, np.ndarray | None
 
 def _refuse_bad_data(plan: PreparePlan, accounts: Accounts) -> None:
     bad, read, data = accounts.num_quarantined, accounts.num_read, plan.data
-    table = plan.artifact.storage.uri_of(plan.artifact.file("quarantine.parquet"))
     if bad > data.max_bad_fraction * read:
-        first = accounts.quarantine.slice(0, 1).to_pylist()[0]
         raise InputError(
             f"{bad:,} of {read:,} rows ({bad / read:.1%}) are bad, data.max_bad_fraction={data.max_bad_fraction:.1%} "
-            f"allows fewer: {_reason_counts(accounts)}. First: {first['file']} row {first['row']}: {first['reason']}, "
-            f"{first['detail']}. All are listed in {table}. Fix the data, or raise data.max_bad_fraction."
+            f"allows fewer: {_bad_rows(plan, accounts)}. Fix the data, or raise data.max_bad_fraction."
         )
     if accounts.num_examples == 0:
-        raise InputError(f"no example is left of {read:,} rows: see {table}")
+        raise InputError(f"no example is left of {read:,} rows: see {_quarantine_of(plan)}")
+
+
+def _bad_rows(plan: PreparePlan, accounts: Accounts) -> str:
+    """Return what is wrong with the rows that were set aside, the first of them, and where all are."""
+    first = accounts.quarantine.slice(0, 1).to_pylist()[0]
+    return (f"{_reason_counts(accounts)}. First: {first['file']} row {first['row']}: {first['reason']}, "
+            f"{first['detail']}. All are listed in {_quarantine_of(plan)}")
+
+
+def _quarantine_of(plan: PreparePlan) -> str:
+    return plan.artifact.storage.uri_of(plan.artifact.file("quarantine.parquet"))
 
 
 def _reason_counts(accounts: Accounts) -> dict[str, int]:

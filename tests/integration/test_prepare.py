@@ -72,7 +72,7 @@ def test_messages_made_from_real_rows_give_the_same_texts(real_data, tmp_path):
     assert found[0] == found[1] and len(found[0]) > 100
 
 
-def test_bad_rows_are_set_aside_with_file_row_and_reason(tmp_path):
+def test_bad_rows_are_set_aside_with_file_row_and_reason(tmp_path, capsys):
     lines = [good(n) for n in range(200)]
     lines[6] = b'{"instruction": "caf\xe9", "output": "x"}'
     lines[10] = b'{"instruction": "cut off'
@@ -86,6 +86,9 @@ def test_bad_rows_are_set_aside_with_file_row_and_reason(tmp_path):
         ("rows.jsonl", 7, "invalid_utf8"), ("rows.jsonl", 11, "not_json"), ("rows.jsonl", 21, "missing_field"),
         ("rows.jsonl", 31, "empty_field"), ("rows.jsonl", 41, "wrong_type")]
     assert artifact.manifest()["rows"] == {"read": 200, "examples": 194, "duplicates": 1, "quarantined": 5}
+    said = " ".join(capsys.readouterr().err.split())
+    assert "prepare: set aside: {'invalid_utf8': 1, 'not_json': 1," in said and "First: rows.jsonl row 7: invalid_utf8" in said
+    assert f"All are listed in {artifact.storage.uri_of(artifact.file('quarantine.parquet'))}".replace(" ", "") in said.replace(" ", "")
     kept = {line for table in tables(artifact, "originals") for line in json_lines(table)}
     assert kept == {json.dumps(good(n)) for n in range(200) if n not in (6, 10, 20, 30, 40, 50)}
 
