@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from s2l_ray.errors import InputError
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.loading import parse_part
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.results.record import Record, find_record
@@ -50,7 +51,7 @@ class Selection:
             The rows are not there, or changed since they were chosen.
         """
         about, reading = self.pool["identity"], Reading.recorded(self.pool)
-        read_too = [name for name in (about.get("id_column"), about.get("source_column", "source")) if name]
+        read_too = [name for field in ("id_column", "source_column") if (name := DataConfig.recorded(about, field))]
         place = self.storage.uri_of(self.file("subset.jsonl"))
         # By line feeds alone: texts may hold other characters that Python takes for ends of lines.
         lines = self.storage.read_bytes(self.file("subset.jsonl")).split(b"\n")[:-1]

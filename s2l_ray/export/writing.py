@@ -12,12 +12,12 @@ from typing import Any
 from s2l_ray.errors import InputError
 from s2l_ray.export.selection import Selection
 from s2l_ray.export.trainer import Trainer, Training
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.training import TargetConfig
 from s2l_ray.rows.conversation import Conversation
 
 NO_MODEL = "PUT-YOUR-MODEL-HERE"
-_MAX_LENGTH = 512  # data.max_length's own default, which a manifest leaves out
 
 
 @dataclass
@@ -88,7 +88,7 @@ def training_of(selection: Selection, num_rows: int = 0) -> Training:
 
     Settings for fresh weights, such as their learning rate, would spoil a pretrained model.
     """
-    length = int(selection.pool["identity"].get("max_length", _MAX_LENGTH))
+    length = DataConfig.recorded(selection.pool["identity"], "max_length")
     if selection.recipe is None or selection.recipe.target.model.path is None:
         return Training(NO_MODEL, TargetConfig(model=ModelConfig(path=NO_MODEL), epochs=3), length, 0, num_rows)
     target = selection.recipe.target

@@ -4,6 +4,7 @@ A field marked WHERE decides where or how fast the run happens, never what comes
 artifacts' fingerprints, so a run moved to a larger cluster still finds its finished work.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
@@ -48,6 +49,12 @@ class Section(BaseModel):
             if found or not isinstance(value, Section):  # of a section only fields marked WHERE may have been set
                 kept[name] = found
         return kept
+
+    @classmethod
+    def recorded(cls, identity: Mapping[str, Any], name: str) -> Any:
+        """Return a field's value by an identity that was written down, where defaults are left out."""
+        default = cls.model_fields[name].get_default(call_default_factory=True)
+        return identity.get(name, default)
 
     def identity_of(self, *names: str) -> dict[str, Any]:
         """Return those of `identity` that have these names."""

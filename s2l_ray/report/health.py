@@ -5,6 +5,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.report.figures import Section, Table, counted, cut, percent
 from s2l_ray.report.study import Study
 from s2l_ray.rows.reasons import Reason
@@ -37,7 +38,7 @@ def health_section(study: Study) -> Section:
         f"Of {counted(rows['read'], 'row')} read, {rows['examples']:,} are examples, {rows['duplicates']:,} were "
         f"dropped as duplicates and {rows['quarantined']:,} were quarantined.",
         f"{counted(pool['num_truncated'], 'example')} ({percent(pool['num_truncated'] / max(rows['examples'], 1))}) "
-        f"are truncated to {pool['identity']['max_length']:,} tokens.",
+        f"are truncated to {DataConfig.recorded(pool['identity'], 'max_length'):,} tokens.",
         f"{counted(undefined, 'row')} would have had an undefined loss (no supervised token left) and "
         f"{'was' if undefined == 1 else 'were'} set aside; every example has a finite loss." if undefined else
         "No row had an undefined loss.",

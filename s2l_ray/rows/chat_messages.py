@@ -61,7 +61,8 @@ class Reading:
     def recorded(cls, prepared: Mapping[str, Any]) -> "Reading":
         """Return the reading that the manifest of prepared examples records."""
         how = prepared["identity"]
-        return cls.of(prepared["format"], how.get("columns", {}), how.get("roles", {}), how.get("turns", "all"))
+        columns, roles, turns = (DataConfig.recorded(how, name) for name in ("columns", "roles", "turns"))
+        return cls.of(prepared["format"], columns, roles, turns)
 
     def conversation(self, row: Mapping[str, Any]) -> Conversation:
         """Return a row's conversation; BadRow as `to_conversation`."""

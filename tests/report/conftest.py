@@ -79,7 +79,7 @@ class Tiny:
             "rows": {"read": rows + quarantined + 1, "examples": rows, "duplicates": 1, "quarantined": quarantined},
             "quarantine_reasons": {"no_supervised_token": quarantined} if quarantined else {}, "num_truncated": 4,
             "num_tokens": sum(tokens), "num_supervised_tokens": sum(tokens) - 5 * rows, "format": "alpaca",
-            "num_shards": len(self.shards(shard_rows)), "identity": {"columns": {}, "max_length": 64}})
+            "num_shards": len(self.shards(shard_rows)), "identity": {"columns": {}}})
 
     def losses(self):
         """Point 0 is 9 for all; the rest is the row's centroid, a little off."""

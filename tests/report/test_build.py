@@ -144,6 +144,7 @@ def test_quarantined_rows_are_shown_with_reason_and_example(finished_run):
     # 40 examples + 1 duplicate + 2 quarantined.
     assert section.sentences[0] == ("Of 43 rows read, 40 are examples, 1 were dropped as duplicates and 2 were "
                                     "quarantined.")
+    assert section.sentences[1].endswith("are truncated to 512 tokens."), "the default, which no manifest holds"
     assert "2 rows would have had an undefined loss" in section.sentences[2]
     assert section.tables[1].rows[0][:3] == ("no_supervised_token", "no token of the response is left, so the loss is "
                                              "undefined", "2")
