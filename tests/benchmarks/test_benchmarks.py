@@ -77,6 +77,7 @@ with load.Tree(1000) as tree:
     assert done.stdout == "over True True\n", done.stderr
 
 
+@pytest.mark.long
 def test_the_memory_of_a_target_is_measured_phase_by_phase():
     lines = run("--shape", "tiny", "--steps", "1", "--workers", "1", script="model_memory.py").splitlines()
     found = json.loads(lines[-1])

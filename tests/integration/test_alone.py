@@ -147,3 +147,14 @@ def test_a_command_that_is_ended_leaves_no_process_and_the_next_one_goes_on(comm
     *_, told, libraries = out.splitlines()
     assert json.loads(told) and libraries == "torch"  # by the tokenizer's classes, to check them
     assert "starting Ray" not in said and "running on this machine" in said
+
+
+def test_rows_without_a_recipe_are_run_to_their_report(tmp_path):
+    rows = [{"instruction": f"What is {n} plus {n % 7}?", "output": f"It is {n + n % 7}."} for n in range(120)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [*rows, {"instruction": "", "output": "x"}]))
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    command = [Path(sys.executable).parent / "s2l", "run", "mine.jsonl", "target.max_steps=1", "selection.controls=[]"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout.splitlines()[-1])["arms"]["s2l"]["rows"] == 12  # 10 % of 120
+    assert "Of 121 rows read, 120 are examples" in (tmp_path / "out/runs/mine/report.html").read_text()

@@ -73,7 +73,7 @@ def trained(path, folder, stage, dtype):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [0, 2])
+@pytest.mark.parametrize("stage", [pytest.param(0, marks=pytest.mark.long), 2])
 def test_deepspeed_in_bf16_comes_to_the_same_bits_from_weights_loaded_in_bf16(stage, tmp_path):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", __file__, str(tmp_path), str(stage)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=280)
