@@ -11,6 +11,7 @@ import typer
 from s2l_ray import __version__
 from s2l_ray.cli import export, views, work
 from s2l_ray.cli.inspect import inspect
+from s2l_ray.cli.plan import plan
 from s2l_ray.cli.select import select
 from s2l_ray.stages.table import STAGES
 
@@ -41,6 +42,7 @@ OWN: dict[str, Callable[..., None]] = {"trajectories": work.trajectories, "selec
 app.command()(work.run)
 app.command()(work.init)
 app.command()(inspect)
+app.command()(plan)
 for stage in STAGES:
     if stage.name in OWN:
         app.command(stage.name)(OWN[stage.name])

@@ -10,6 +10,7 @@ from s2l_ray.modeling.identity import model_identity
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import FOR_EMBEDDING, Planning, Step
 from s2l_ray.stages.table import stage_of
+from s2l_ray.stages.work import Pool, Sizes, Work, scoring_work
 from s2l_ray.storage.artifacts import Artifact
 
 
@@ -25,6 +26,12 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
         identity["model"] = model_identity(config.model)
     artifact = Artifact(planning.storage, "embed", identity, parents)
     return Step(stage_of("embed"), artifact, partial(run_embed, artifact, examples, proxy, planning.recipe))
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return what one pass of the model does."""
+    pool = sizes.pool(FOR_EMBEDDING)
+    return scoring_work(sizes, "embedding.model", Pool(pool.rows, pool.tokens, 0), 1, "fp32")
 
 
 def run_embed(artifact: Artifact, examples: Artifact, proxy: Artifact | None, recipe: Recipe) -> dict[str, Any]:

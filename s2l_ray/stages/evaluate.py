@@ -21,7 +21,11 @@ from s2l_ray.recipe.registry import METRICS
 from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.tasks import UNIT_ROWS, Task
+from s2l_ray.stages.work import Sizes, Work, loaded_bytes
 from s2l_ray.storage.artifacts import Artifact
+
+_ANSWERING = 8
+"""An answer's tokens are made one after another: about so many times slower, an operation, than a prompt is read."""
 
 
 def outputs(planning: Planning) -> list[Output]:
@@ -55,6 +59,27 @@ def _tasks(planning: Planning) -> list[Task]:
     recipe = planning.recipe
     return [Task(task, planning.artifact("examples", of_task(task.name)), task.data(recipe.data))
             for task in recipe.evaluation.tasks]
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return what losses and answers take, every answer as long as it may be."""
+    recipe, size = sizes.recipe, sizes.model("target.model")
+    rows, tokens, operations = 0, 0.0, 0.0
+    for task in recipe.evaluation.tasks:
+        pool = sizes.pool(of_task(task.name))
+        needs = {METRICS.find(name).needs for name in task.metrics}
+        rows += pool.rows
+        if "losses" in needs:
+            tokens += pool.rows * pool.tokens
+            operations += size.forward_operations(pool.rows * pool.tokens, pool.rows * pool.supervised, pool.tokens)
+        if "answers" in needs:
+            prompts, answers = pool.rows * (pool.tokens - pool.supervised), pool.rows * task.max_new_tokens
+            tokens += prompts + answers
+            operations += size.forward_operations(prompts, pool.rows, pool.tokens)
+            operations += _ANSWERING * size.forward_operations(answers, answers, pool.tokens)
+    asked = recipe.evaluation.precision
+    precision = "fp32" if asked == "auto" and not recipe.resources.use_gpu else sizes.settle(asked)
+    return Work(rows, tokens, None, operations, precision, loaded_bytes(size, precision), size.weights)
 
 
 def _check_gold(tasks: Sequence[Task]) -> None:

@@ -15,6 +15,7 @@ from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import stage_of
+from s2l_ray.stages.work import Sizes, Work, training_work
 from s2l_ray.storage.artifacts import Artifact
 
 
@@ -29,6 +30,12 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     artifact = Artifact(planning.storage, "finetune", identity, parents)
     run = partial(run_finetune, artifact, selection, examples, recipe, of)
     return Step(stage_of("finetune"), artifact, run, of, partial(check_resumable, artifact, recipe.resources))
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return what the training does."""
+    config, pool = sizes.recipe.target, sizes.selected(step.of)
+    return training_work(sizes, "target.model", config, pool, plan_training(config, pool.rows).total_steps)
 
 
 def run_finetune(

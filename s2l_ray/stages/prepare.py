@@ -15,6 +15,7 @@ from s2l_ray.modeling.identity import tokenizer_identity
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
@@ -24,6 +25,7 @@ from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
+from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.stages.workers.sharding import ShardWriter, part_file
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
@@ -66,17 +68,25 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     InputError
         As `plan_prepare`.
     """
-    recipe, data = planning.recipe, planning.recipe.data
-    models = {None: recipe.proxy.model, FOR_TARGET: recipe.target.model,
-              FOR_EMBEDDING: recipe.embedding.model or recipe.proxy.model}
-    tasks = {of_task(task.name): task for task in recipe.evaluation.tasks}
+    recipe = planning.recipe
     if of is not None:
         planning.step("examples")  # first: what is the same through another tokenizer is called as the pool is
-    if of in tasks:
-        data = tasks[of].data(data)
-    found = plan_prepare(planning.storage, data, models.get(of, recipe.target.model), recipe.seed)
+    found = plan_prepare(planning.storage, *source_of(recipe, of), recipe.seed)
     run = partial(run_prepare, found, recipe.resources)
     return Step(stage_of("prepare"), found.artifact, run, of, partial(_check_template, found), found.most_rows)
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return the tokens to be made."""
+    pool = sizes.pool(step.of)
+    return Work(pool.rows, pool.rows * pool.tokens)
+
+
+def source_of(recipe: Recipe, of: str | None) -> tuple[DataConfig, ModelConfig]:
+    """Return the rows of a step and the model whose tokenizer they are seen through."""
+    models = {None: recipe.proxy.model, FOR_EMBEDDING: recipe.embedding.model or recipe.proxy.model}
+    tasks = {of_task(task.name): task.data(recipe.data) for task in recipe.evaluation.tasks}
+    return tasks.get(of or "", recipe.data), models.get(of, recipe.target.model)
 
 
 def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: int) -> PreparePlan:

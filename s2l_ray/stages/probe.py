@@ -15,6 +15,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.chat_messages import Reading
 from s2l_ray.stages.planning import Output, Planning, Step
 from s2l_ray.stages.table import stage_of
+from s2l_ray.stages.work import Sizes, Work, scoring_work
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.tables.needs import PROBES, Need
 
@@ -77,6 +78,12 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     artifact = Artifact(planning.storage, "probe", identity, parents)
     probe = Probe(str(table), artifact, recipe, model, proxy, examples)
     return Step(stage_of("probe"), artifact, partial(run_probe, probe), probe.name, partial(_check_template, probe))
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return what one pass over the examples in the probe's form does, taken as long as they are."""
+    key = "probe.judge" if step.of == Need.JUDGE else "proxy.model"
+    return scoring_work(sizes, key, sizes.pool(None), 1, sizes.recipe.trajectory.precision)
 
 
 def _check_template(probe: Probe) -> None:

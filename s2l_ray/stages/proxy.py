@@ -13,6 +13,7 @@ from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
+from s2l_ray.stages.work import Sizes, Work, training_work
 from s2l_ray.storage.artifacts import Artifact
 
 
@@ -28,6 +29,13 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     }
     artifact = Artifact(planning.storage, "proxy", identity, {"examples": examples.fingerprint})
     return Step(stage_of("proxy"), artifact, partial(run_proxy, artifact, examples, recipe))
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return what the training does."""
+    recipe, pool = sizes.recipe, sizes.pool(None)
+    steps = plan_training(recipe.proxy, pool.rows, recipe.trajectory).total_steps
+    return training_work(sizes, "proxy.model", recipe.proxy, pool, steps)
 
 
 def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from s2l_ray.selectors.bare import select_from_table
 from s2l_ray.selectors.run import pool_of, run_selector, selection_identity
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import STAGES, stage_of
+from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.storage.artifacts import Artifact, file_digest
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
 from s2l_ray.tables.losses_file import Kind, read_parquet
@@ -47,6 +48,11 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     parents = {name: artifact.fingerprint for name, artifact in inputs.items()}
     artifact = Artifact(planning.storage, "select", identity, parents)
     return Step(stage_of("select"), artifact, partial(run_select, artifact, config, seed, inputs), of)
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return how many rows are chosen."""
+    return Work(sizes.selected(step.of).rows)
 
 
 def _scores_file(config: SelectionConfig) -> Path:

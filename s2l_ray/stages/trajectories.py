@@ -17,6 +17,7 @@ from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
+from s2l_ray.stages.work import Sizes, Work, scoring_work
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.schemas import trajectories_schema, with_metadata
@@ -28,6 +29,13 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     parents = {"proxy": proxy.fingerprint, "examples": examples.fingerprint}
     artifact = Artifact(planning.storage, "trajectories", recipe.trajectory.scoring_identity(), parents)
     return Step(stage_of("trajectories"), artifact, partial(run_trajectories, artifact, proxy, examples, recipe))
+
+
+def work(step: Step, sizes: Sizes) -> Work:
+    """Return what a pass of each point's model does."""
+    config = sizes.recipe.trajectory
+    passes = config.num_points + int(config.include_initial)
+    return scoring_work(sizes, "proxy.model", sizes.pool(None), passes, config.precision)
 
 
 def run_trajectories(artifact: Artifact, proxy: Artifact, examples: Artifact, recipe: Recipe) -> dict[str, Any]:

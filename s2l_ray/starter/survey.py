@@ -1,6 +1,7 @@
 """What rows are like, counted in a sample of them: fields, sources, lengths, scripts, what prepare would set aside."""
 
 import itertools
+import time
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,12 +14,13 @@ import pyarrow as pa
 from s2l_ray.modeling.examples import MAX_DETAIL_CHARS, PART, Candidate, ExampleMaker
 from s2l_ray.modeling.models import load_tokenizer
 from s2l_ray.modeling.tokenization import TokenizedExample
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.rows.accounting import NARROW, settle
 from s2l_ray.rows.conversation import Conversation
 from s2l_ray.rows.missing import is_missing
 from s2l_ray.rows.parsing import RawRow
-from s2l_ray.starter.look import Look
+from s2l_ray.starter.look import Look, look_into
 
 SURVEYED_ROWS = 20_000
 TOKENIZED_ROWS = 2_000
@@ -52,6 +54,14 @@ class Lengths:
     def num_without_response(self, max_length: int) -> int:
         """Return how many rows have nothing to learn within a length."""
         return int(np.sum((self.first_learned_N < 0) | (self.first_learned_N >= max_length)))
+
+    def means(self, max_length: int) -> tuple[float, float]:
+        """Return the mean tokens of a row that is cut at a length, and of its part from the first learned one on."""
+        kept_N = np.minimum(self.num_tokens_N, max_length)
+        usable = (self.first_learned_N >= 0) & (self.first_learned_N < max_length)
+        if not usable.any():
+            return 0.0, 0.0
+        return float(kept_N[usable].mean()), float((kept_N - self.first_learned_N)[usable].mean())
 
     def at(self, share: float) -> int:
         """Return the number of tokens that a share of the rows does not exceed."""
@@ -116,6 +126,17 @@ def measure(look: Look, model: ModelConfig) -> Lengths:
     found = [tokens for batch in batches for tokens in _tokens(maker, batch)]
     first = [int(np.argmax(tokens.learned)) if tokens.learned.any() else -1 for tokens in found]
     return Lengths(np.array([tokens.full_length for tokens in found], dtype=np.int64), np.array(first, dtype=np.int64))
+
+
+def measured_tokens(data: DataConfig, model: ModelConfig, storage: str) -> tuple[float, float, float]:
+    """Return the mean tokens of a row, those of its supervised part, and the tokens that one core makes in a second."""
+    look = look_into(data, storage)
+    load_tokenizer(model)  # before the clock runs
+    started = time.perf_counter()
+    lengths = measure(look, model)
+    num_tokens, num_supervised = lengths.means(data.max_length)
+    seconds = time.perf_counter() - started
+    return num_tokens, num_supervised, len(lengths.num_tokens_N) * num_tokens / seconds
 
 
 def _tokens(maker: ExampleMaker, rows: Iterable[RawRow]) -> list[TokenizedExample]:

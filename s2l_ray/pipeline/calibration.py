@@ -1,0 +1,100 @@
+"""How fast a recipe's stages are where it runs: from a short run of it on few rows, which is then deleted."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from s2l_ray.pipeline.estimate import work_of
+from s2l_ray.pipeline.machine import Machine, Rate
+from s2l_ray.pipeline.run import run_steps
+from s2l_ray.pipeline.sizes import prepared_pool
+from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.recipe.training import TrainingConfig
+from s2l_ray.stages.planning import BASE, Planning, Step
+from s2l_ray.stages.work import Sizes, Work
+from s2l_ray.storage.files import Storage
+
+_ROWS, _HELD_OUT, _STEPS = 512, 64, 6
+_MICRO_BATCHES = 4  # of each worker in a step, at most, on CPUs
+_ARM = "random"
+
+
+def measure_rates(recipe: Recipe, steps: Sequence[Step], sizes: Sizes, machine: Machine) -> dict[str, Rate]:
+    """Return what each stage of the steps reached in a run of a few steps on few rows, on the recipe's own workers.
+
+    Raises
+    ------
+    InputError
+        As the run itself.
+    """
+    place = Storage.open(recipe.storage)
+    short = _short(recipe, place.uri_of("probe"))
+    storage = Storage.open(short.storage)
+    planning = Planning(short, storage)
+    stages = {step.stage.name: step.stage for step in steps}
+    for stage in stages.values():
+        for table in stage.gives:
+            if not stage.is_per_arm and any(step.stage is stage and step.of in (None, table) for step in steps):
+                planning.step(table)
+    for table, stage_name in (("model", "finetune"), ("evaluation", "evaluate")):
+        if stage_name in stages:
+            planning.step(table, _ARM)
+    if "evaluate" in stages:
+        planning.step("evaluation", BASE)
+    made = planning.steps()
+    try:
+        done = run_steps(made, short, storage)
+        pools = {step.of: prepared_pool(step) for step in made if step.stage.name == "prepare"}
+        few = replace(sizes, recipe=short, pools=pools)
+        found = {}
+        for one in done:  # of evaluations the last, which has workers that are there
+            rate = _rate(one.manifest, one.step, work_of(one.step, few), machine, short)
+            if rate is not None:
+                found[one.step.stage.name] = rate
+        return found
+    finally:
+        place.delete_folder("probe")
+
+
+def _short(recipe: Recipe, storage: str) -> Recipe:
+    """Return the recipe with few rows, steps and points, on the same models and workers."""
+    tasks = [task.model_copy(update={"limit": min(task.limit or _HELD_OUT, _HELD_OUT)})
+             for task in recipe.evaluation.tasks]
+    return recipe.model_copy(update={
+        "name": "probe", "storage": storage,
+        "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or _ROWS, _ROWS)}),
+        "proxy": _brief(recipe.proxy, recipe),
+        "target": _brief(recipe.target, recipe),
+        "trajectory": recipe.trajectory.model_copy(update={"num_points": 1, "include_initial": True}),
+        "selection": SelectionConfig(selector=_ARM, budget=0.5, controls=[]),
+        "evaluation": recipe.evaluation.model_copy(update={"tasks": tasks}),
+    })
+
+
+def _brief(config: TrainingConfig, recipe: Recipe) -> TrainingConfig:
+    """Return a training of few steps, of fewer examples each on CPUs."""
+    workers, batch = recipe.resources.min_workers, config.global_batch_size
+    if not recipe.resources.use_gpu:
+        batch = min(batch, _MICRO_BATCHES * config.unmeasured_micro_batch(workers) * workers)
+    return config.model_copy(update={"epochs": None, "max_steps": _STEPS, "num_checkpoints": 0,
+                                     "global_batch_size": batch})
+
+
+def _rate(manifest: Mapping[str, Any], step: Step, work: Work, machine: Machine, recipe: Recipe) -> Rate | None:
+    """Return what a stage's manifest says of its speed; None where there was nothing to measure."""
+    if not work.operations:
+        return None
+    wall_s, num_workers = manifest["wall_s"], machine.num_workers(step.stage.workers, recipe.resources)
+    if step.stage.workers == "training":
+        phases = manifest["phases_s"]
+        seconds = phases["trained"] - phases["first_step"]
+        done = work.operations * (_STEPS - 1) / _STEPS
+        return Rate(wall_s - seconds * _STEPS / (_STEPS - 1), done / seconds / num_workers, is_measured=True)
+    if "model_s" in manifest:
+        seconds = manifest["model_s"]
+        return Rate(max(0.0, wall_s - seconds / min(num_workers, manifest["num_shards"])), work.operations / seconds,
+                    is_measured=True)
+    return Rate(0.0, work.operations / wall_s, is_measured=True)
+
+
