@@ -104,6 +104,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     history = trainer.state.log_history
     return {"history": [entry for entry in history if _WORKERS not in entry],
             "micro_batch_size": arguments.per_device_train_batch_size,
+            "attention": model.config.get_text_config()._attn_implementation,
             "num_workers_used": [entry[_WORKERS] for entry in history if _WORKERS in entry], "times": times}
 
 

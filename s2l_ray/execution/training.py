@@ -10,6 +10,7 @@ from s2l_ray.execution.local.checkpoints import CHECKPOINT
 from s2l_ray.execution.local.machine import this_machine
 from s2l_ray.execution.local.training import train_here
 from s2l_ray.modeling.schedule import TrainingRun
+from s2l_ray.progress.notes import note
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.storage.artifacts import Artifact
 
@@ -46,6 +47,9 @@ def train(
     for left in run.storage.list_names(run.folder):
         if left.startswith(_RESUME):
             run.storage.delete_folder(f"{run.folder}/{left}")
+    if outcome["attention"] == "eager":
+        note(f"{run.name}: this model has no faster attention here than eager, which is slow and takes memory with the "
+             "square of the length")
     times = outcome.pop("times")
     return {**outcome, "phases_s": {phase: round(when - started, 3) for phase, when in times.items()}}
 

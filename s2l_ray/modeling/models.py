@@ -57,24 +57,25 @@ def load_model(
         torch.manual_seed(seed)
         fresh = fresh_config(config, vocab_size)
         try:
-            drawn: Any = AutoModelForCausalLM.from_config(fresh, dtype=torch.float32)
-        except (ValueError, TypeError, AssertionError) as error:  # an assertion is how torch refuses padding_idx
+            drawn: Any = AutoModelForCausalLM.from_config(fresh, dtype=torch.float32, **_attention(config))
+        except (ValueError, TypeError, AssertionError, ImportError) as error:  # torch asserts padding_idx
             raise InputError(f"config {config.config} makes no causal language model: {error}") from error
         for weight in drawn.parameters():  # not the buffers: those of positions need their fp32
             weight.data = weight.data.to(device, dtype)
         return drawn.to(device)
     assert config.path is not None
     if is_adapter(config.path):
-        base = load_model(base_of(config.path), vocab_size=vocab_size, seed=seed, dtype=dtype, device=device)
+        of = base_of(config.path).model_copy(update={"attn_implementation": config.attn_implementation})
+        base = load_model(of, vocab_size=vocab_size, seed=seed, dtype=dtype, device=device)
         return put_on(base, config.path)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             os.path.expanduser(config.path), revision=config.revision, trust_remote_code=config.trust_remote_code,
             use_safetensors=True, dtype=dtype, output_loading_info=True,
             device_map=None if device == CPU else {"": device},  # straight to where they are used
-            quantization_config=None if quantize is None else quantization(quantize, dtype),
+            quantization_config=None if quantize is None else quantization(quantize, dtype), **_attention(config),
         )
-    except _DAMAGED as error:
+    except (*_DAMAGED, ImportError) as error:
         raise InputError(_refusal("model", config.path, error)) from error
     model, found = loaded
     missing = sorted(found["missing_keys"])
@@ -84,6 +85,10 @@ def load_model(
             f"asks for, for example {missing[0]}"
         )
     return model
+
+
+def _attention(config: ModelConfig) -> dict[str, str]:
+    return {} if config.attn_implementation == "auto" else {"attn_implementation": config.attn_implementation}
 
 
 def load_from(

@@ -1,15 +1,13 @@
 """How large a model is, and what one token through it takes: from its config alone, without its weights."""
 
-import os
 from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.adapters import base_of, is_adapter
+from s2l_ray.modeling.limits import whole_config
 from s2l_ray.modeling.lora import adapt
-from s2l_ray.modeling.models import fresh_config
 from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
 
@@ -64,16 +62,9 @@ def model_size(model: ModelConfig, num_tokens: int, lora: LoraConfig | None = No
     InputError
         Its config makes no causal language model.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM  # heavy
+    from transformers import AutoModelForCausalLM  # heavy
 
-    if model.path is not None and is_adapter(model.path):
-        return model_size(base_of(model.path), num_tokens, lora)
-    if model.config is not None:
-        config = fresh_config(model, num_tokens)
-    else:
-        assert model.path is not None
-        config = AutoConfig.from_pretrained(os.path.expanduser(model.path), revision=model.revision,
-                                            trust_remote_code=model.trust_remote_code)
+    config = whole_config(model, num_tokens)
     try:
         with torch.device("meta"):  # weights of no content: a 70B model takes no memory
             made = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)

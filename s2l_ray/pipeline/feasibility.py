@@ -30,14 +30,16 @@ def check_work(steps: Sequence[Step], recipes: Iterable[Recipe]) -> None:
         A tokenizer cannot be loaded, a config makes no model, a model has too few positions, or what a step itself
         refuses.
     """
-    from s2l_ray.modeling.limits import check_positions, settings_of  # heavy: transformers, as the next
+    from s2l_ray.modeling import limits  # heavy: transformers, as the next
     from s2l_ray.modeling.models import load_tokenizer
 
     models = {(repr(model), recipe.data.max_length): (key, model)
               for recipe in recipes for key, model in recipe.models().items()}
     for (_, max_length), (key, model) in models.items():
-        settings = settings_of(model, len(load_tokenizer(model)))
-        longer = check_positions(f"{key} {model.path or 'made fresh'}", settings, max_length)
+        num_tokens = len(load_tokenizer(model))
+        settings = limits.settings_of(model, num_tokens)
+        limits.check_attention(key, model, num_tokens)
+        longer = limits.check_positions(f"{key} {model.path or 'made fresh'}", settings, max_length)
         if longer:
             note(longer)
     for step in unfinished(steps):

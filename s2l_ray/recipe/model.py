@@ -8,6 +8,7 @@ from s2l_ray.recipe.settings import WHERE, Section
 
 Precision = Literal["fp32", "bf16"]
 AskedPrecision = Literal["auto", "fp32", "bf16"]
+Attention = Literal["auto", "eager", "sdpa", "flex_attention", "flash_attention_2", "flash_attention_3"]
 
 
 class ModelConfig(Section):
@@ -25,6 +26,8 @@ class ModelConfig(Section):
     """End-of-sequence token, for a tokenizer that names none itself; for example <|endoftext|>."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model; off unless you trust its authors."""
+    attn_implementation: Attention = "auto"
+    """Attention that it is loaded with; auto is the fastest that the model has without more packages."""
 
     @model_validator(mode="after")
     def _one_origin(self) -> Self:

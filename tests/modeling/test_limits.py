@@ -5,8 +5,8 @@ import pytest
 
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.batching import ExampleTable
-from s2l_ray.modeling.limits import check_ids, check_positions, settings_of
-from s2l_ray.modeling.models import finish_folder, save_weights
+from s2l_ray.modeling.limits import check_attention, check_ids, check_positions, settings_of
+from s2l_ray.modeling.models import finish_folder, load_model, save_weights
 from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
 from tests.modeling.architectures import ALL, config_of, enlarged
@@ -54,3 +54,23 @@ def test_a_token_without_a_vector_is_refused_by_name(new_tokenizer):
     with pytest.raises(InputError, match=rf"token '<\|think\|>', number {number}, .* vectors for {number} tokens: resize"):
         check_ids(ExampleTable(examples).largest_id, number, tokenizer)
     check_ids(ExampleTable(examples.slice(0, 0)).largest_id, 1, tokenizer)
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_a_model_is_loaded_with_the_attention_that_is_asked_for(attention, tmp_path):
+    fields = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "vocab_size": 64}
+    asked = ModelConfig(config=fields, tokenizer="none", attn_implementation=attention)
+    check_attention("target.model", asked, 64)
+    fresh = load_model(asked, vocab_size=64, seed=0)
+    fresh.save_pretrained(tmp_path)
+    saved = load_model(ModelConfig(path=str(tmp_path), attn_implementation=attention), vocab_size=64, seed=0)
+    assert fresh.config._attn_implementation == saved.config._attn_implementation == attention
+
+
+def test_an_attention_that_is_not_there_is_refused_before_any_weight_is_loaded():
+    fields = {"model_type": "llama", "hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 1,
+              "num_attention_heads": 2, "vocab_size": 64}
+    asked = ModelConfig(config=fields, tokenizer="none", attn_implementation="flash_attention_2")
+    with pytest.raises(InputError, match=r"target\.model\.attn_implementation=flash_attention_2: .*[Ff]lash.*Set it to auto"):
+        check_attention("target.model", asked, 64)
