@@ -21,6 +21,7 @@ from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.micro_batch import after_out_of_memory, measured_on_gpu
 from s2l_ray.modeling.models import finish_folder, load_tokenizer, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
+from s2l_ray.modeling.step_losses import STEP_LOSSES, KeepStepLosses, curve_of
 from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, SupervisedTrainer, build_trainer
 from s2l_ray.modeling.training_arguments import disable_deepspeed_compiler, load_for_training, training_arguments
 
@@ -63,7 +64,8 @@ class Host(Protocol):
 def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     """Train on this worker's share of every step; rank 0 uploads points, checkpoints and the finished model.
 
-    Returns {"history", "num_workers_used", "times"}, or {"resize": True}; the times are of the clock, by phase.
+    Returns {"history", "curve", "num_workers_used", "times"}, or {"resize": True}; the times are of the clock, by
+    phase, and the curve is `tables.training_curve`'s.
     """
     times = {"worker": time.time()}
     host.report(0, {})
@@ -87,6 +89,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
             _KeepCheckpoint(host),
         ]
         trainer = build_trainer(model, arguments, examples, collator, callbacks)
+        trainer.add_callback(KeepStepLosses(trainer))  # after the host's, which ask for checkpoints
         times["model"] = time.time()
         with host.resume_folder() as folder:
             _train(trainer, folder, run, host.num_workers)
@@ -102,7 +105,8 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
             run.storage.upload_folder(finished, f"{run.folder}/model")
     times["saved"] = time.time()
     history = trainer.state.log_history
-    return {"history": [entry for entry in history if _WORKERS not in entry],
+    return {"history": [entry for entry in history if _WORKERS not in entry and STEP_LOSSES not in entry],
+            "curve": curve_of(history, run.plan.total_steps),
             "micro_batch_size": arguments.per_device_train_batch_size,
             "attention": model.config.get_text_config()._attn_implementation,
             "num_workers_used": [entry[_WORKERS] for entry in history if _WORKERS in entry], "times": times}

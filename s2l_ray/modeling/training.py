@@ -120,6 +120,7 @@ class SupervisedTrainer(Trainer):
     _positions: tuple[torch.Tensor, ...] | None = None
     """Where the head runs; None where it gives all logits."""
     _targets: torch.Tensor
+    _step_loss: torch.Tensor | float = 0.0
 
     def __init__(self, *, global_batch_size: int, **arguments: Any) -> None:
         examples = arguments["train_dataset"]
@@ -157,6 +158,17 @@ class SupervisedTrainer(Trainer):
         self._positions = tuple(inputs.pop("positions"))
         self._targets = inputs["labels"][:, 1:][self._positions]
         return super().compute_loss(model, inputs, *args, **kwargs)
+
+    def training_step(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        loss = super().training_step(*args, **kwargs)
+        self._step_loss = self._step_loss + loss
+        return loss
+
+    def take_step_loss(self) -> torch.Tensor:
+        """Return this process's part of the mean token loss since the last call, where it was computed."""
+        loss, self._step_loss = self._step_loss, 0.0
+        assert isinstance(loss, torch.Tensor), "a step has at least one micro-batch"
+        return loss
 
     def _refuse_to_mix(self, model: Any) -> None:
         """Raise InputError where examples of one row would see each other."""

@@ -23,6 +23,7 @@ from s2l_ray.report.reproduce import reproduce_section
 from s2l_ray.report.scores import read_scores
 from s2l_ray.report.study import Study, read_study
 from s2l_ray.report.texts import read_texts
+from s2l_ray.report.training import training_section
 
 _CARD_TEXT = 200
 """Characters kept of a prompt and of a response each on a card, so 400 of a row."""
@@ -69,8 +70,8 @@ def build_page(study: Study) -> Page:
     names = " and ".join(record.name for record in study.records)
     return Page(
         f"S2L report: {names}", _subtitle(study), {
-            **sections, **shown["sections"], "health": health_section(study), "cost": cost_section(study),
-            "reproduce": reproduce_section(study),
+            **sections, **shown["sections"], "training": training_section(study), "health": health_section(study),
+            "cost": cost_section(study), "reproduce": reproduce_section(study),
         }, shown["clusters"], shown["rows"],
     )
 

@@ -17,6 +17,7 @@ from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work, training_work
 from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.tables.training_curve import CURVE_FILE, curve_table
 
 
 def plan(planning: Planning, table: str, of: str | None) -> Step:
@@ -61,6 +62,7 @@ def run_finetune(
     result = train(run, examples, resources, ids)
     if not holds_model(artifact, "model"):
         raise RuntimeError(f"the training on {label} ended without a model in {artifact.folder}/model")
+    artifact.write_table(CURVE_FILE, curve_table(result.pop("curve")))
     facts = {
         "rows": {"examples": len(ids)},
         "total_steps": schedule.total_steps,

@@ -15,6 +15,7 @@ from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work, training_work
 from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.tables.training_curve import CURVE_FILE, curve_table
 
 
 def plan(planning: Planning, table: str, of: str | None) -> Step:
@@ -61,6 +62,7 @@ def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[st
     missing = [point.folder for point in schedule.points if not holds_model(artifact, point.folder)]
     if missing:
         raise RuntimeError(f"the proxy's training ended without the trajectory points {missing}")
+    artifact.write_table(CURVE_FILE, curve_table(result.pop("curve")))
     facts = {
         "points": [{"step": point.step, "fraction": point.fraction} for point in schedule.points],
         "rows": {"examples": num_examples},

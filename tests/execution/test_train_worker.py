@@ -74,3 +74,22 @@ def test_a_micro_batch_that_was_asked_for_is_the_user_s_to_change(tmp_path, smal
     with pytest.raises(InputError, match="out of memory with micro_batch_size=8: set it to 4 or to auto"):
         fine_tune(run_of(tmp_path, micro_batch_size=8), Host())
     assert not Storage(str(tmp_path)).exists("proxy-1/micro_batch_size.json")
+
+
+class Longer(Host):
+    """A worker whose training may have more steps."""
+
+    def report(self, step, facts):
+        assert step <= 100
+
+
+def test_the_curve_has_every_step_and_the_log_its_means(tmp_path):
+    outcome = fine_tune(run_of(tmp_path, max_steps=100, global_batch_size=4, learning_rate=1e-3), Longer())
+    curve, logged = outcome["curve"], [entry for entry in outcome["history"] if "loss" in entry]
+    assert curve["step"] == list(range(1, 101)) and None not in curve["loss"]
+    for entry in logged:  # each two steps
+        assert sum(curve["loss"][entry["step"] - 2: entry["step"]]) / 2 == pytest.approx(entry["loss"], rel=1e-5)
+        assert curve["learning_rate"][entry["step"] - 1] == entry["learning_rate"]
+        assert curve["grad_norm"][entry["step"] - 1] == entry["grad_norm"]
+    assert curve["grad_norm"].count(None) == 50
+    assert all("step_losses" not in entry for entry in outcome["history"])

@@ -13,7 +13,7 @@ from s2l_ray.report.build import write_report
 pytestmark = pytest.mark.integration
 
 CHROMIUM = shutil.which("chromium")
-SECTIONS = ["Answer", "Budget curve", "Clusters", "What was chosen", "Data health", "Cost", "Reproduce"]
+SECTIONS = ["Answer", "Budget curve", "Clusters", "What was chosen", "Training curves", "Data health", "Cost", "Reproduce"]
 ATTACK = "<script>window.__pwned=1</script></script><img src=x onerror='window.__pwned=2'>"
 
 
@@ -77,7 +77,7 @@ def test_every_section_is_there_and_no_text_ran(browser, report):
         assert [heading.inner_text() for heading in page.query_selector_all("h2")] == SECTIONS
         assert page.evaluate("window.__pwned") is None
         assert "s2l-b0.11-seed1" in page.inner_text("#answer") and ATTACK in page.inner_text("#answer")
-        for name in ("curve", "trajectories", "cluster-sizes", "sources", "lengths", "final-losses", "mean-losses"):
+        for name in ("curve", "training", "training-proxy", "trajectories", "cluster-sizes", "sources", "lengths", "final-losses", "mean-losses"):
             assert page.query_selector(f"#plot-{name} .main-svg"), name
         assert page.query_selector_all("img") == []
 

@@ -13,7 +13,7 @@ from s2l_ray.report.figures import cut
 from s2l_ray.report.page import embedded, render
 from s2l_ray.report.study import read_study
 
-SECTIONS = ["answer", "curve", "clusters", "chosen", "health", "cost", "reproduce"]
+SECTIONS = ["answer", "curve", "clusters", "chosen", "training", "health", "cost", "reproduce"]
 MOST_BYTES = 15_000_000
 
 
