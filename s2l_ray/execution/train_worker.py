@@ -1,6 +1,7 @@
 """What each training worker does: load, train with checkpoints and points going to the storage, save."""
 
 import contextlib
+import platform
 import shutil
 import tempfile
 import time
@@ -15,6 +16,7 @@ import pyarrow.compute as pc
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, TrainingArguments
 
+from s2l_ray.execution.trackers import check_trackers
 from s2l_ray.modeling.batching import ExampleTable, padding_multiple
 from s2l_ray.modeling.limits import check_ids
 from s2l_ray.modeling.memory import keep_freed_memory
@@ -22,6 +24,7 @@ from s2l_ray.modeling.micro_batch import after_out_of_memory, measured_on_gpu
 from s2l_ray.modeling.models import finish_folder, load_tokenizer, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
 from s2l_ray.modeling.step_losses import STEP_LOSSES, KeepStepLosses, curve_of
+from s2l_ray.modeling.trackers import following
 from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, SupervisedTrainer, build_trainer
 from s2l_ray.modeling.training_arguments import disable_deepspeed_compiler, load_for_training, training_arguments
 
@@ -68,6 +71,8 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     phase, and the curve is `tables.training_curve`'s.
     """
     times = {"worker": time.time()}
+    if run.tracked is not None:
+        check_trackers("report_to", run.tracked.trackers, f" of {platform.node()}")
     host.report(0, {})
     if run.config.zero is None or run.config.zero.stage < 3:  # who shards weights is short of memory, not of time
         keep_freed_memory()
@@ -88,11 +93,14 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
             *host.callbacks,
             _KeepCheckpoint(host),
         ]
-        trainer = build_trainer(model, arguments, examples, collator, callbacks)
-        trainer.add_callback(KeepStepLosses(trainer))  # after the host's, which ask for checkpoints
-        times["model"] = time.time()
-        with host.resume_folder() as folder:
-            _train(trainer, folder, run, host.num_workers)
+        tracked = run.tracked if arguments.process_index == 0 else None
+        with following(tracked, run.storage, Path(scratch), arguments) as follow:
+            trainer = build_trainer(model, arguments, examples, collator, callbacks)
+            trainer.add_callback(KeepStepLosses(trainer))  # after the host's, which ask for checkpoints
+            follow(trainer)
+            times["model"] = time.time()
+            with host.resume_folder() as folder:
+                _train(trainer, folder, run, host.num_workers)
         if host.stops_for_resize:
             return {"resize": True}
         assert trainer.state.global_step == run.plan.total_steps, "nothing else ends a training early"

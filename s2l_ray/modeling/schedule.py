@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.tracked import Tracked
 from s2l_ray.recipe.scoring import TrajectoryConfig
 from s2l_ray.recipe.training import TrainingConfig
 from s2l_ray.storage.files import Storage
@@ -73,3 +74,5 @@ class TrainingRun:
     """The artifact's folder in the storage: points, the finished model and resume checkpoints go below it."""
     cpus_per_worker: int
     use_gpu: bool
+    tracked: Tracked | None = None
+    """How trackers show it."""

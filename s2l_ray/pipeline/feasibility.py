@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from s2l_ray.execution.trackers import check_trackers
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.progress.notes import note
@@ -27,12 +28,16 @@ def check_work(steps: Sequence[Step], recipes: Iterable[Recipe]) -> None:
     Raises
     ------
     InputError
-        A tokenizer cannot be loaded, a config makes no model, a model has too few positions, or what a step itself
-        refuses.
+        A tracker is not there, a tokenizer cannot be loaded, a config makes no model, a model has too few positions,
+        or what a step itself refuses.
     """
     from s2l_ray.modeling import limits  # heavy: transformers, as the next
     from s2l_ray.modeling.models import load_tokenizer
 
+    recipes, left = list(recipes), unfinished(steps)
+    if any(step.stage.workers == "training" for step in left):
+        for recipe in recipes:
+            check_trackers("report_to", recipe.report_to)
     models = {(repr(model), recipe.data.max_length): (key, model)
               for recipe in recipes for key, model in recipe.models().items()}
     for (_, max_length), (key, model) in models.items():
@@ -42,7 +47,7 @@ def check_work(steps: Sequence[Step], recipes: Iterable[Recipe]) -> None:
         longer = limits.check_positions(f"{key} {model.path or 'made fresh'}", settings, max_length)
         if longer:
             note(longer)
-    for step in unfinished(steps):
+    for step in left:
         if step.check is not None:
             step.check()
 

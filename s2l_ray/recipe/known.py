@@ -1,8 +1,12 @@
 """Recipe fields that name a thing of a registry."""
 
+from typing import Literal
+
 from pydantic import AfterValidator
 
 from s2l_ray.recipe.registry import Registry
+
+Tracker = Literal["tensorboard", "mlflow", "wandb"]
 
 
 def known_in(registry: Registry, *also: str) -> AfterValidator:

@@ -6,6 +6,7 @@ from pydantic import Field, model_validator
 
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.evaluation import EvaluationConfig
+from s2l_ray.recipe.known import Tracker
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.recipe.scoring import EmbeddingConfig, ProbeConfig, TrajectoryConfig
@@ -24,6 +25,8 @@ class Recipe(Section):
     """The one seed every random choice follows from."""
     storage: Annotated[str, WHERE] = "./out"
     """Where artifacts and runs are kept: a folder or a storage URI (s3://bucket/s2l) all nodes can reach."""
+    report_to: Annotated[list[Tracker], WHERE] = []
+    """Trackers that show both trainings as they run; addresses and keys come from the environment."""
     data: DataConfig
     """The candidate pool."""
     proxy: ProxyConfig
@@ -75,6 +78,8 @@ class Recipe(Section):
         selectors = [self.selection.selector, *self.selection.controls]
         if len(set(selectors)) < len(selectors):
             raise ValueError(f"selection.controls repeats a selector: {selectors}")
+        if len(set(self.report_to)) < len(self.report_to):
+            raise ValueError(f"report_to names a tracker twice: {self.report_to}")
         return self
 
     @model_validator(mode="after")

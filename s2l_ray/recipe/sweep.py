@@ -4,6 +4,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import model_validator
 
+from s2l_ray.recipe.known import Tracker
 from s2l_ray.recipe.selection import SelectorName
 from s2l_ray.recipe.settings import WHERE, Count, Section
 
@@ -57,7 +58,7 @@ class SweepConfig(Section):
     """asha runs a trial's seeds one after another and gives up trials that are behind after the first ones."""
     max_concurrent_trials: Annotated[Count | None, WHERE] = None
     """Most trials at a time; null takes as many as the cluster has room for, which is the bound in any case."""
-    tracking: Annotated[Literal["tensorboard", "mlflow", "wandb"], WHERE] = "tensorboard"
+    tracking: Annotated[Tracker, WHERE] = "tensorboard"
     """Where trials are logged, beside TensorBoard's files; addresses and keys come from the environment."""
 
     @model_validator(mode="after")
@@ -70,7 +71,8 @@ class SweepConfig(Section):
             raise ValueError(f"space draws {draws}: say how many trials with num_trials")
         if "seed" in draws:
             raise ValueError("space.seed is a list: every trial runs with each seed")
-        reserved = [key for key in self.space if key.split(".")[0] in ("name", "storage", "sweep", "resources")]
+        reserved = [key for key in self.space if key.split(".")[0] in ("name", "storage", "report_to", "sweep",
+                                                                            "resources")]
         if reserved:
             raise ValueError(f"space may not hold {reserved}: they say where a run happens, not what comes out")
         if self.scheduler == "asha" and len(set(map(str, self.seeds))) < 2:

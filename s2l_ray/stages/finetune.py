@@ -12,6 +12,7 @@ from s2l_ray.execution.training import check_resumable, train
 from s2l_ray.modeling.adapters import holds_model
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
+from s2l_ray.modeling.tracked import tracked
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import stage_of
@@ -57,8 +58,12 @@ def run_finetune(
     if num_found != len(ids):
         raise RuntimeError(f"{num_found} of {len(ids)} selected examples are among the target's examples")
     schedule = plan_training(config, len(ids))
+    chosen = recipe.arms.get(str(label), recipe.selection)
+    about = {"selection": {"selector": chosen.selector, "budget": chosen.budget, "rows": len(ids),
+                           "seed": recipe.selection_seed, "fingerprint": selection.fingerprint}}
     run = TrainingRun(f"finetune on {label}", config, schedule, recipe.target_seed, artifact.storage, artifact.folder,
-                      resources.cpus_per_worker, resources.use_gpu)
+                      resources.cpus_per_worker, resources.use_gpu,
+                      tracked(recipe, str(label), artifact.fingerprint, about))
     result = train(run, examples, resources, ids)
     if not holds_model(artifact, "model"):
         raise RuntimeError(f"the training on {label} ended without a model in {artifact.folder}/model")

@@ -9,6 +9,7 @@ from s2l_ray.execution.training import train
 from s2l_ray.modeling.adapters import holds_model
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
+from s2l_ray.modeling.tracked import tracked
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Planning, Step
@@ -53,7 +54,8 @@ def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[st
     num_examples = examples.manifest()["rows"]["examples"]
     schedule = plan_training(config, num_examples, recipe.trajectory)
     run = TrainingRun("proxy: train", config, schedule, recipe.seed, artifact.storage, artifact.folder,
-                      resources.cpus_per_worker, resources.use_gpu)
+                      resources.cpus_per_worker, resources.use_gpu,
+                      tracked(recipe, "proxy", artifact.fingerprint, {"rows": num_examples}))
     result = train(run, examples, resources)
     if len(result["num_workers_used"]) > 1:
         used = ", then ".join(map(str, result["num_workers_used"]))

@@ -1,6 +1,5 @@
 """What people see of a sweep while it runs, and the trackers that log its trials."""
 
-import importlib.util
 import os
 import time
 from typing import Any
@@ -8,35 +7,18 @@ from typing import Any
 from ray import tune
 from ray.tune.logger import TBXLoggerCallback
 
-from s2l_ray.errors import InputError
+from s2l_ray.execution.trackers import check_trackers
 from s2l_ray.progress.notes import note
 from s2l_ray.progress.wording import clock
 from s2l_ray.recipe.recipe import Recipe
-from s2l_ray.storage.secrets import login_taken_out
 from s2l_ray.sweep.trial import ERROR, SETTINGS, TRIAL, VALUE
 
 _INTERVAL_S = 30.0
-_NEEDS = {"mlflow": ("mlflow", "MLFLOW_TRACKING_URI"), "wandb": ("wandb", "WANDB_API_KEY")}
 
 
 def check_tracking(recipe: Recipe) -> None:
-    """Refuse a tracker that is not installed or not told where to go, before anything runs.
-
-    Raises
-    ------
-    InputError
-        The package or the environment variable is missing, or its address holds a password that must not be kept.
-    """
-    tracking = recipe.sweep.tracking
-    if tracking not in _NEEDS:
-        return
-    package, variable = _NEEDS[tracking]
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"sweep.tracking={tracking} needs the package {package}: pip install 's2l-ray[{tracking}]'")
-    if not os.environ.get(variable):
-        raise InputError(f"sweep.tracking={tracking} needs {variable} in the environment: set it and run again")
-    if tracking == "mlflow":  # Tune keeps its callbacks, and the address with them, in the storage
-        login_taken_out(variable, "MLFLOW_TRACKING_USERNAME", "MLFLOW_TRACKING_PASSWORD")
+    """Refuse a tracker that is not installed or not told where to go, before anything runs."""
+    check_trackers("sweep.tracking", [recipe.sweep.tracking])
 
 
 def callbacks_of(recipe: Recipe, narrator: "Narrator") -> list[tune.Callback]:

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 
 from s2l_ray.errors import InputError
+from s2l_ray.execution.trackers import NEEDS
 from s2l_ray.recipe.loading import load_recipe
 from s2l_ray.sweep import tracking
 from s2l_ray.sweep.tracking import Narrator, check_tracking
@@ -77,8 +78,9 @@ def test_between_results_it_speaks_now_and_then(said, monkeypatch):
 )
 def test_a_tracker_that_cannot_work_is_refused_before_anything_runs(tracked, package, message, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
-    monkeypatch.delenv("WANDB_API_KEY", raising=False)
-    monkeypatch.setitem(tracking._NEEDS, tracked, (package, tracking._NEEDS[tracked][1]))
+    for name in ("WANDB_API_KEY", "WANDB_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setitem(NEEDS, tracked, NEEDS[tracked]._replace(packages=(package,)))
     with pytest.raises(InputError, match=message):
         check_tracking(load_recipe("quickstart-sweep", [f"sweep.tracking={tracked}"]))
     check_tracking(load_recipe("quickstart-sweep"))
