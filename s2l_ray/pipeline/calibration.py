@@ -62,7 +62,7 @@ def _short(recipe: Recipe, storage: str) -> Recipe:
     tasks = [task.model_copy(update={"limit": min(task.limit or _HELD_OUT, _HELD_OUT)})
              for task in recipe.evaluation.tasks]
     return recipe.model_copy(update={
-        "name": "probe", "storage": storage,
+        "name": "probe", "storage": storage, "report_to": [],
         "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or _ROWS, _ROWS)}),
         "proxy": _brief(recipe.proxy, recipe),
         "target": _brief(recipe.target, recipe),
