@@ -115,8 +115,9 @@ def _figure(name: str, title: str, curves: Sequence[_Curve]) -> Figure:
                  "Each step has its mark.")
     ends = "; ".join(f"{curve.name}: {number(_mean(curve.loss_S[:_tail(curve)]))} to "
                      f"{number(_mean(curve.loss_S[-_tail(curve):]))}" for curve in curves[:12])
-    description = (f"Mean loss over a step's supervised tokens, in nats, of the rows that the model is trained on: of "
-                   f"different rows, so a lower line is no better arm. {smoothing} First to last tenth: {ends}.")
+    rows = " Arms have different rows, so a lower line is no better arm." if len(curves) > 1 else ""
+    description = (f"Mean loss over a step's supervised tokens, in nats, of the rows that the model is trained on."
+                   f"{rows} {smoothing} First to last tenth: {ends}.")
     layout = {"xaxis": {"title": {"text": "optimizer step"}, "rangemode": "tozero"},
               "yaxis": {"title": {"text": "loss (nats per token)"}}}
     return Figure(name, title, description, [_trace(curve, curves) for curve in curves], layout, (_table(curves),))

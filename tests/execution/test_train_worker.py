@@ -11,6 +11,7 @@ from transformers import LlamaForCausalLM
 from s2l_ray.errors import InputError
 from s2l_ray.execution.train_worker import fine_tune
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
+from s2l_ray.modeling.step_losses import curve_of
 from s2l_ray.quickstart import ASSETS
 from s2l_ray.recipe.training import ProxyConfig
 from s2l_ray.storage.files import Storage
@@ -93,3 +94,11 @@ def test_the_curve_has_every_step_and_the_log_its_means(tmp_path):
         assert curve["grad_norm"][entry["step"] - 1] == entry["grad_norm"]
     assert curve["grad_norm"].count(None) == 50
     assert all("step_losses" not in entry for entry in outcome["history"])
+
+
+def test_the_curve_of_a_training_that_went_on_has_what_is_known_of_each_step():
+    history = [{"step": 2, "loss": 3.0, "grad_norm": 0.5},  # an older program's, which had saved a checkpoint
+               {"step": 5, "step_losses": [2.0, 1.5, 1.0], "learning_rates": [0.3, 0.2, 0.1]}, {"step": 5, "loss": 1.5, "grad_norm": 0.25}]
+    assert curve_of(history, 5) == {
+        "step": [1, 2, 3, 4, 5], "loss": [None, None, 2.0, 1.5, 1.0], "learning_rate": [None, None, 0.3, 0.2, 0.1],
+        "grad_norm": [None, 0.5, None, None, 0.25]}
