@@ -6,6 +6,7 @@ EXTRAS = {
     "train": ("ray", "torch", "transformers", "accelerate", "deepspeed", "peft", "huggingface_hub", "datasets",
               "tokenizers", "safetensors", "psutil", "rouge_score", "sacrebleu", "math_verify"),
     "report": ("jinja2", "plotly"),
+    "harness": ("lm_eval",),
 }
 """Each extra's packages, by the names they are imported by; `pyproject.toml` says what they are for."""
 

@@ -13,7 +13,8 @@ def local_inputs(recipe: Recipe) -> list[str]:
     folders = local_folders(list(recipe.models().values()))
     data = [path for path in (recipe.data.path, *(task.path for task in recipe.evaluation.tasks)) if path]
     files = [list_files(path)[0] for path in data if "://" not in path]
-    return list(dict.fromkeys([*files, *folders]))
+    tasks = recipe.evaluation.harness.include_path
+    return list(dict.fromkeys([*files, *folders, *([] if tasks is None else [tasks])]))
 
 
 def local_folders(models: Sequence[ModelConfig]) -> list[str]:

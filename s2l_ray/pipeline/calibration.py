@@ -15,7 +15,7 @@ from s2l_ray.stages.planning import BASE, Planning, Step
 from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.storage.files import Storage
 
-_ROWS, _HELD_OUT, _STEPS = 512, 64, 6
+_ROWS, _HELD_OUT, _HARNESS_ROWS, _STEPS = 512, 64, 8, 6
 _MICRO_BATCHES = 4  # of each worker in a step, at most, on CPUs
 _ARM = "random"
 
@@ -61,6 +61,9 @@ def _short(recipe: Recipe, storage: str) -> Recipe:
     """Return the recipe with few rows, steps and points, on the same models and workers."""
     tasks = [task.model_copy(update={"limit": min(task.limit or _HELD_OUT, _HELD_OUT)})
              for task in recipe.evaluation.tasks]
+    harness = recipe.evaluation.harness
+    if harness is not None:
+        harness = harness.model_copy(update={"limit": min(harness.limit or _HARNESS_ROWS, _HARNESS_ROWS)})
     return recipe.model_copy(update={
         "name": "probe", "storage": storage, "report_to": [],
         "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or _ROWS, _ROWS)}),
@@ -68,7 +71,7 @@ def _short(recipe: Recipe, storage: str) -> Recipe:
         "target": _brief(recipe.target, recipe),
         "trajectory": recipe.trajectory.model_copy(update={"num_points": 1, "include_initial": True}),
         "selection": SelectionConfig(selector=_ARM, budget=0.5, controls=[]),
-        "evaluation": recipe.evaluation.model_copy(update={"tasks": tasks}),
+        "evaluation": recipe.evaluation.model_copy(update={"tasks": tasks, "harness": harness}),
     })
 
 

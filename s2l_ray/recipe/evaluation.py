@@ -94,14 +94,44 @@ class TaskConfig(Section):
         )
 
 
+class HarnessConfig(Section):
+    """Tasks of lm-evaluation-harness, measured by it (extra `harness`)."""
+
+    tasks: list[Annotated[str, Field(min_length=1)]] = []
+    """Its tasks, groups or tags by name, its own or of `include_path`; a group is given task by task."""
+    include_path: Annotated[str | None, WHERE] = None
+    """Folder with task files (YAML) of your own, which may run Python; it and the data they name count by content."""
+    num_fewshot: Annotated[int, Field(ge=0, le=1000)] | None = None
+    """Solved examples before each question; null takes each task's own number."""
+    limit: Count | None = None
+    """Number of rows of each task, its first; null takes all."""
+    batch_size: Annotated[Count, WHERE] = 8
+    """Requests that are computed together."""
+    apply_chat_template: bool = False
+    """Whether questions are put into the tokenizer's chat template."""
+
+    @model_validator(mode="after")
+    def _tasks_are_distinct(self) -> Self:
+        if len(set(self.tasks)) < len(self.tasks):
+            raise ValueError(f"tasks must differ, got {self.tasks}")
+        return self
+
+
 class EvaluationConfig(Section):
     """What the fine-tuned models are measured on."""
 
     tasks: list[TaskConfig] = []
-    """Held-out tasks; none skips the evaluation."""
+    """Held-out tasks; none here and none in `harness` skips the evaluation."""
+    harness: HarnessConfig = HarnessConfig()
+    """Tasks of lm-evaluation-harness."""
     include_base: bool = False
     """Evaluate the target before fine-tuning too."""
     precision: AskedPrecision = "auto"
     """Arithmetic of losses and answers; auto is bf16 on GPUs that are faster in it, fp32 on CPUs."""
     batch_size: Annotated[Count | Literal["auto"], WHERE] = "auto"
     """Prompts that are answered together; auto is 64 on CPUs, on GPUs what their memory holds."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Tell whether nothing is measured."""
+        return not (self.tasks or self.harness.tasks)

@@ -6,7 +6,7 @@ from s2l_ray.report.arms import Point
 from s2l_ray.report.cost import selecting_seconds, training_seconds
 from s2l_ray.report.figures import Figure, Section, Table, colour, interval, number, percent, plot_text, style
 from s2l_ray.report.scores import Score, Scores
-from s2l_ray.report.study import Study
+from s2l_ray.report.study import Study, harness_title
 
 _APART = 0.008  # of the plot's width, between the points of one budget
 
@@ -122,9 +122,8 @@ def _other_metrics(study: Study) -> list[Table]:
     """Return what else the evaluations measured, of each arm, with the interval over its examples alone."""
     rows = []
     for arm in study.arms:
-        manifest = study.manifest_of(arm, "evaluate") if arm.state == "finished" else None
-        for task, metrics in (manifest or {}).get("metrics", {}).items():
-            rows += [(arm.trial, str(arm.seed), task, name, number(found["value"]),
+        for task, metrics in study.metrics_of(arm).items():
+            rows += [(arm.trial, str(arm.seed), f"{task}{harness_title(found)}", name, number(found["value"]),
                       f"{number(found['low'])} to {number(found['high'])}", f"{found['n']:,}")
                      for name, found in metrics.items()]
     if not rows:

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 from s2l_ray.metrics.seeds import SeedEstimate, difference_over_seeds, holm, mean_over_seeds
 from s2l_ray.report.arms import Arm, Point, trained_alike
 from s2l_ray.report.study import Metric, Study
+from s2l_ray.stages.tasks import read_values
 
 _SIGNIFICANT = 0.05
 
@@ -109,8 +110,9 @@ def _predictions(study: Study, arm: Arm, metric: Metric) -> pa.Table | None:
     fingerprint = arm.fingerprint("evaluate")
     if arm.state != "finished" or fingerprint is None or study.manifest_of(arm, "evaluate") is None:
         return None
-    table = arm.storage.read_table(f"evaluate/{fingerprint}/predictions.parquet", ["task", "example_id", metric.name])
-    rows = table.filter(pc.equal(table["task"], metric.task))
+    if metric.by and metric.name not in study.metrics_of(arm).get(metric.task, {}):
+        return None  # measured without the harness, or without this task of it
+    rows = read_values(arm.storage, f"evaluate/{fingerprint}", metric.task, metric.name)
     return rows if rows.num_rows and rows[metric.name].null_count == 0 else None
 
 

@@ -1,7 +1,7 @@
 """What a report is about: the records of its runs, their arms, the pool and the metric they are compared by."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from s2l_ray.errors import InputError
@@ -19,11 +19,13 @@ class Metric:
     task: str
     name: str
     lower_is_better: bool
+    by: str = ""
+    """Behind its name, who measured it, where that was not we."""
 
     @property
     def title(self) -> str:
         """Return its name for people."""
-        return f"{self.name.replace('_', ' ')} on {self.task}"
+        return f"{self.name.replace('_', ' ')} on {self.task}{self.by}"
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,10 @@ class Study:
         stages = [step["stage"] for record in self.records for step in record.steps
                   if step["fingerprint"] == fingerprint]
         return self.manifest(storage, stages[0], fingerprint) if stages else None
+
+    def metrics_of(self, arm: Arm) -> dict[str, Any]:
+        """Return {task: {metric: value}} of an arm's finished evaluation, empty without one."""
+        return (self.manifest_of(arm, "evaluate") or {}).get("metrics", {}) if arm.state == "finished" else {}
 
     @property
     def primary(self) -> Arm | None:
@@ -111,7 +117,8 @@ def read_study(runs: Sequence[str], storage: str) -> Study:
     arms = [arm for record in records for arm in arms_of(record)]
     metric = next((found for record in records if (found := _metric(record.content)) is not None), None)
     points = points_of(arms)
-    return Study(tuple(records), tuple(arm for point in points for arm in point.arms), tuple(points), metric)
+    study = Study(tuple(records), tuple(arm for point in points for arm in point.arms), tuple(points), metric)
+    return replace(study, metric=_harness_metric(study) if metric is None else _told_by(study, metric))
 
 
 def _refuse_other_pools(records: Sequence[Record]) -> None:
@@ -141,3 +148,22 @@ def _metric(record: Mapping[str, Any]) -> Metric | None:
             if name in METRICS.names and METRICS.find(name).is_per_example:
                 return Metric(task["name"], name, METRICS.find(name).better == "lower")
     return None
+
+
+def _harness_metric(study: Study) -> Metric | None:
+    """Return the first metric that lm-evaluation-harness measured: which it has is known when it has done so."""
+    measured = (found for arm in study.arms for found in study.metrics_of(arm).items())
+    return next((Metric(task, name, found["better"] == "lower", harness_title(found)) for task, metrics in measured
+                 for name, found in metrics.items() if "harness" in found), None)
+
+
+def _told_by(study: Study, metric: Metric) -> Metric:
+    """Return the metric with who measured it."""
+    by_task = (study.metrics_of(arm).get(metric.task, {}) for arm in study.arms)
+    found: dict[str, Any] = next((by_name[metric.name] for by_name in by_task if metric.name in by_name), {})
+    return replace(metric, by=harness_title(found))
+
+
+def harness_title(found: Mapping[str, Any]) -> str:
+    """Return " by lm-evaluation-harness VERSION" of a metric that it measured; nothing of ours."""
+    return f" by lm-evaluation-harness {found['harness']}" if "harness" in found else ""

@@ -1,6 +1,6 @@
 """What a finished run found: each selection's metrics side by side, differences with intervals, and the cost."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,9 @@ from s2l_ray.pipeline.run import Done
 from s2l_ray.progress.wording import clock
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.stages.planning import BASE
+from s2l_ray.stages.tasks import HARNESS, read_values
 
+_HARNESS_DIGITS = 3
 _Found = dict[tuple[str, str | None], Done]
 """What came of each step, by its stage and what of it."""
 
@@ -71,7 +73,20 @@ def _differences(plan: RunPlan, found: _Found) -> list[dict[str, Any]]:
             for metric in (name for name in task.metrics if METRICS.find(name).is_per_example):
                 gap = difference(metric, mine, theirs, np.random.default_rng(recipe.seed))
                 gaps.append({"control": control, "task": task.name, "metric": metric, **gap.to_dict()})
+        gaps += [{"control": control, **gap} for gap in _harness_differences(plan, found, ours, control)]
     return gaps
+
+
+def _harness_differences(plan: RunPlan, found: _Found, ours: str, control: str) -> Iterator[dict[str, Any]]:
+    """Yield the same for what lm-evaluation-harness measured of both, with what its table needs to know of it."""
+    pair = [found["evaluate", name] for name in (ours, control)]
+    for task, metrics in pair[0].manifest["metrics"].items():
+        for metric, about in metrics.items() if task.startswith(HARNESS) else ():
+            mine, theirs = (read_values(one.step.artifact.storage, one.step.artifact.folder, task, metric)
+                            for one in pair)
+            gap = difference(metric, mine, theirs, np.random.default_rng(plan.recipe.seed))
+            yield {"task": task, "metric": metric, **gap.to_dict(),
+                   **{key: about[key] for key in ("better", "harness")}}
 
 
 def _predictions(one: Done) -> pa.Table:
@@ -93,21 +108,27 @@ def _task_metrics(results: dict[str, Any]) -> list[tuple[str, str]]:
 
 def _metrics_table(results: dict[str, Any], task: str, metric: str) -> Table:
     arms = {name: arm for name, arm in results["arms"].items() if "metrics" in arm}
-    about = METRICS.find(metric)
-    table = Table(title=f"{task}: {metric} ({about.better} is better; 95 % interval)", title_justify="left")
+    values = [arm["metrics"][task][metric] for arm in arms.values()]
+    by = f"by lm-evaluation-harness {values[0]['harness']}; " if "harness" in values[0] else ""
+    table = Table(title=f"{task}: {metric} ({by}{_better(values[0], metric)} is better; 95 % interval)",
+                  title_justify="left")
     for heading in ("", *arms):
         table.add_column(heading, justify="left" if not heading else "right")
     table.add_row("rows", *(f"{arm['rows']:,}" if "rows" in arm else "-" for arm in arms.values()))
     table.add_row("steps", *(f"{arm['steps']:,}" if "steps" in arm else "-" for arm in arms.values()))
     table.add_row("training", *(clock(a["finetune_s"]) if "finetune_s" in a else "-" for a in arms.values()))
-    values = [arm["metrics"][task][metric] for arm in arms.values()]
-    digits = about.decimals
+    digits = _HARNESS_DIGITS if "harness" in values[0] else METRICS.find(metric).decimals
     table.add_row("all", *(f"{v['value']:.{digits}f} [{v['low']:.{digits}f}, {v['high']:.{digits}f}]" for v in values),
                   style="bold")
     for source in values[0]["by_source"]:
         table.add_row(f"{source} (n={values[0]['by_source'][source]['n']})",
                       *(f"{v['by_source'][source]['value']:.{digits}f}" for v in values))
     return table
+
+
+def _better(found: Mapping[str, Any], metric: str) -> str:
+    """Return which direction is better: of the harness's metrics only what it measured says so."""
+    return str(found["better"] if "harness" in found else METRICS.find(metric).better)
 
 
 def _difference_table(results: dict[str, Any]) -> Table:
@@ -119,7 +140,7 @@ def _difference_table(results: dict[str, Any]) -> Table:
         if gap["low"] <= 0 <= gap["high"]:
             verdict = "no significant difference"
         else:
-            good = (gap["value"] > 0) == (METRICS.find(gap["metric"]).better == "higher")
+            good = (gap["value"] > 0) == (_better(gap, gap["metric"]) == "higher")
             verdict = f"{ours} is better" if good else f"{gap['control']} is better"
         table.add_row(gap["control"], gap["task"], gap["metric"], f"{gap['value']:+.3f}",
                       f"[{gap['low']:+.3f}, {gap['high']:+.3f}]", verdict)

@@ -18,9 +18,10 @@ from s2l_ray.recipe.evaluation import TaskConfig
 from s2l_ray.recipe.model import ModelConfig, Precision
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import METRICS
+from s2l_ray.stages.harness import check_harness, harness_identity, run_harness
 from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
-from s2l_ray.stages.tasks import UNIT_ROWS, Task
+from s2l_ray.stages.tasks import UNIT_ROWS, Task, predictions_schema
 from s2l_ray.stages.work import Sizes, Work, loaded_bytes
 from s2l_ray.storage.artifacts import Artifact
 
@@ -30,7 +31,7 @@ _ANSWERING = 8
 
 def outputs(planning: Planning) -> list[Output]:
     """Return an evaluation of each fine-tuned target, and of the base where asked for; without tasks, the targets."""
-    if not planning.recipe.evaluation.tasks:
+    if planning.recipe.evaluation.is_empty:
         return planning.all_outputs(stage_of("finetune"))
     base: list[Output] = [("evaluation", BASE)] if planning.recipe.evaluation.include_base else []
     return [*planning.all_outputs(stage_of("evaluate")), *base]
@@ -43,7 +44,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     tasks = _tasks(planning)
     # The seed decides a fresh model's weights and the bootstrap's draws.
     identity = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed,
-                **recipe.evaluation.identity_of("precision")}
+                **recipe.evaluation.identity_of("precision"), **harness_identity(recipe.evaluation.harness)}
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint
@@ -51,7 +52,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
         identity["model"] = model_identity(model)
     artifact = Artifact(planning.storage, "evaluate", identity, parents)
     return Step(stage_of("evaluate"), artifact, partial(run_evaluate, artifact, model, tasks, recipe, of), of,
-                check=partial(_check_gold, tasks))
+                check=partial(_check, tasks, recipe))
 
 
 @lru_cache(maxsize=1)  # all evaluations of a plan share its tasks, and what was found of them
@@ -82,15 +83,19 @@ def work(step: Step, sizes: Sizes) -> Work:
     return Work(rows, tokens, None, operations, precision, loaded_bytes(size, precision), size.weights)
 
 
-def _check_gold(tasks: Sequence[Task]) -> None:
-    """Refuse rows without a gold answer before any work; InputError as `gold.check_rows`."""
+def _check(tasks: Sequence[Task], recipe: Recipe) -> None:
+    """Refuse rows without a gold answer before any work; InputError as `gold.check_rows` and `check_harness`."""
     assert all(task.gold is not None for task in tasks if task.needs_gold)
+    check_harness(recipe.evaluation.harness)
 
 
 def run_evaluate(
     artifact: Artifact, model: Artifact | ModelConfig, tasks: Sequence[Task], recipe: Recipe, label: str | None
 ) -> dict[str, Any]:
-    """Write `predictions.parquet` (one row an example) and `metrics.json`; units of an earlier run stay."""
+    """Write `predictions.parquet` (one row an example) and `metrics.json`; units of an earlier run stay.
+
+    Where the harness has tasks, its values are in `harness.parquet`, and its metrics among the others.
+    """
     started = time.time()
     units = [unit for task in tasks for unit in _units(task)]
     finished = set(artifact.list_names("parts"))
@@ -101,16 +106,21 @@ def run_evaluate(
                  "precision": precision, "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
     run_units(f"evaluate {label}", _evaluator, arguments, todo, recipe.resources, gpu=True, unit_name="parts",
               describe=lambda unit: f"{unit['task']}, rows from {unit['start']} of {unit['shard']}")
-    table = pa.concat_tables([artifact.read_table(f"parts/{unit['part']}") for unit in units])
+    empty = predictions_schema([task.config for task in tasks]).empty_table()
+    table = pa.concat_tables([artifact.read_table(f"parts/{unit['part']}") for unit in units] or [empty])
     expected = sum(task.examples.manifest()["rows"]["examples"] for task in tasks)
     if table.num_rows != expected:
         raise RuntimeError(f"{table.num_rows} predictions for {expected} held-out examples: delete {artifact.folder}")
     artifact.write_table("predictions.parquet", table)
     metrics = {task.config.name: _metrics(table, task.config, recipe.seed) for task in tasks}
+    facts: dict[str, Any] = {"rows": {"examples": expected}, "metrics": metrics, "precision": precision,
+                             **({"gold": gold} if gold else {})}
+    if recipe.evaluation.harness.tasks:
+        measured, facts["harness"] = run_harness(artifact, model, recipe, precision, label)
+        metrics |= measured
+        facts["rows"]["examples"] += sum(task["examples"] for task in facts["harness"]["tasks"].values())
     artifact.write_json("metrics.json", metrics)
     artifact.storage.delete_folder(artifact.file("parts"))
-    facts = {"rows": {"examples": expected}, "metrics": metrics, "precision": precision,
-             **({"gold": gold} if gold else {})}
     num_disagreeing = expected - table["disagreement"].null_count
     if num_disagreeing:
         facts["disagreements"] = num_disagreeing

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.data import DataConfig
@@ -15,9 +16,15 @@ from s2l_ray.rows.held_out import held_out_rows
 from s2l_ray.rows.hub import scan_pool
 from s2l_ray.stages.gold import GoldRule, check_rows, find_rule
 from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.storage.files import Storage
 
 UNIT_ROWS = 256
 """Rows that are evaluated at once."""
+HARNESS = "lm_eval/"
+"""Before the names of tasks that lm-evaluation-harness measures; names of the recipe's own tasks hold no slash."""
+HARNESS_VALUES = pa.schema([("task", pa.string()), ("metric", pa.string()), ("example_id", pa.string()),
+                            ("value", pa.float64())])
+"""harness.parquet: a row for each example and metric; metrics differ by task, so they are no columns."""
 _TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer", "disagreement")
 
 
@@ -58,3 +65,13 @@ def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
     """Return the columns of predictions.parquet: texts, and a column for each metric that has a value an example."""
     metrics = dict.fromkeys(name for task in tasks for name in task.metrics if METRICS.find(name).is_per_example)
     return pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.float32()) for name in metrics)])
+
+
+def read_values(storage: Storage, folder: str, task: str, metric: str) -> pa.Table:
+    """Return example_id and, named as the metric, its value for each example of a task that an evaluation measured."""
+    if task.startswith(HARNESS):
+        table = storage.read_table(f"{folder}/harness.parquet")
+        rows = table.filter(pc.and_(pc.equal(table["task"], task), pc.equal(table["metric"], metric)))
+        return pa.table({"example_id": rows["example_id"], metric: rows["value"]})
+    table = storage.read_table(f"{folder}/predictions.parquet", ["task", "example_id", metric])
+    return table.filter(pc.equal(table["task"], task)).select(["example_id", metric])

@@ -185,6 +185,7 @@ def _paths_of(recipe: Recipe) -> dict[str, str]:
     """Return every key of a recipe that may hold a path: key -> value."""
     places: dict[str, str | None] = {
         "storage": recipe.storage, "data.path": recipe.data.path, "selection.scores": recipe.selection.scores,
+        "evaluation.harness.include_path": recipe.evaluation.harness.include_path,
     }
     places |= {f"evaluation.tasks.{number}.path": task.path for number, task in enumerate(recipe.evaluation.tasks)}
     for name, model in recipe.models().items():

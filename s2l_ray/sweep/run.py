@@ -22,6 +22,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.stages.planning import Step
+from s2l_ray.stages.tasks import HARNESS
 from s2l_ray.storage.artifacts import git_commit
 from s2l_ray.sweep.record import Sweep
 from s2l_ray.sweep.space import Trial, plan_trials
@@ -92,9 +93,13 @@ def metric_of(recipe: Recipe) -> tuple[str, str]:
     measured = [(task.name, METRICS.find(metric)) for task in recipe.evaluation.tasks for metric in task.metrics]
     usable = {f"{task}.{metric.name}": metric for task, metric in measured if metric.is_per_example}
     chosen = recipe.sweep.metric or next(iter(usable), "")
+    by_harness = bool(recipe.evaluation.harness.tasks)
+    if by_harness and chosen.startswith(HARNESS) and recipe.sweep.mode is not None:
+        return chosen, recipe.sweep.mode  # what it measures is known when it has done so
     if chosen not in usable:
+        other = f", or {HARNESS}TASK.METRIC of evaluation.harness, with sweep.mode (max or min)" if by_harness else ""
         raise InputError(f"sweep.metric={chosen!r} must be one of {list(usable)}: evaluation.tasks measure these by "
-                         "example")
+                         f"example{other}")
     return chosen, recipe.sweep.mode or usable[chosen].mode
 
 

@@ -55,7 +55,7 @@ def plan_trials(recipe: Recipe) -> list[Trial]:
     InputError
         A key is none of the recipe's or a value is not allowed there: nothing has run then.
     """
-    if not recipe.evaluation.tasks:
+    if recipe.evaluation.is_empty:
         raise InputError("a sweep compares held-out metrics: evaluation.tasks is empty, add a task")
     points = _points(recipe)
     seeds = [_whole(seed) for seed in recipe.sweep.seeds]

@@ -3,11 +3,12 @@
 from typing import Any
 
 import numpy as np
-import pyarrow.compute as pc
 from rich.table import Table
 
+from s2l_ray.errors import InputError
 from s2l_ray.metrics.seeds import SeedEstimate, mean_over_seeds
 from s2l_ray.progress.wording import clock
+from s2l_ray.stages.tasks import read_values
 from s2l_ray.sweep.record import Sweep
 from s2l_ray.sweep.space import Trial
 
@@ -26,8 +27,10 @@ def _values(sweep: Sweep, trial: Trial) -> np.ndarray:
     """Return the metric of each held-out example, (N,)."""
     task, metric = sweep.metric.rsplit(".", 1)
     artifact = sweep.plans[trial.name].step("evaluate", trial.recipe.selection.selector).artifact
-    table = artifact.read_table("predictions.parquet", ["task", metric])
-    return np.asarray(table.filter(pc.equal(table["task"], task))[metric].to_numpy(), dtype=np.float64)
+    values = read_values(artifact.storage, artifact.folder, task, metric)[metric]
+    if not len(values):
+        raise InputError(f"sweep.metric={sweep.metric!r} was not measured: see {artifact.uri}/metrics.json")
+    return np.asarray(values.to_numpy(), dtype=np.float64)
 
 
 def tables_of(sweep: Sweep) -> list[Table]:

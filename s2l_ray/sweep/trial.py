@@ -2,11 +2,13 @@
 
 import contextlib
 import math
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
+from s2l_ray.errors import InputError
 from s2l_ray.execution.local.machine import machine_session
 from s2l_ray.pipeline.plan import RunPlan, plan_run
 from s2l_ray.pipeline.run import run_steps
@@ -36,14 +38,21 @@ def run_trial(
             plan = plan_run(trial.recipe)
             with machine_session(plan.storage, (), server) if is_alone else contextlib.nullcontext():
                 run_steps(plan.steps, plan.recipe, plan.storage)
+            metrics = metrics_of(plan)
+            check_measured(metric, metrics)
         except Exception as error:
             worst = -math.inf if mode == "max" else math.inf
             message = f"{trial.name}: {type(error).__name__}: {error}"
             tune.report({TRIAL: trial.name, VALUE: worst, "seeds": len(values), ERROR: message})
             return
-        metrics = metrics_of(plan)
         values.append(metrics[metric])
         tune.report({TRIAL: trial.name, VALUE: sum(values) / len(values), "seeds": len(values), **metrics})
+
+
+def check_measured(metric: str, metrics: Collection[str]) -> None:
+    """Refuse a metric that no evaluation has: of a harness's task it is known only then."""
+    if metric not in metrics:
+        raise InputError(f"sweep.metric={metric!r} was not measured for each example; measured: {sorted(metrics)}")
 
 
 def metrics_of(plan: RunPlan) -> dict[str, float]:

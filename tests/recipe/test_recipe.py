@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from s2l_ray.recipe.data import DataConfig
-from s2l_ray.recipe.evaluation import EvaluationConfig, TaskConfig
+from s2l_ray.recipe.evaluation import EvaluationConfig, HarnessConfig, TaskConfig
 from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe, SelectionConfig
@@ -21,7 +21,7 @@ from s2l_ray.recipe.sweep import Draw, SweepConfig
 from s2l_ray.recipe.training import ProxyConfig, TargetConfig
 
 SECTIONS = (Recipe, DataConfig, ModelConfig, LoraConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig,
-            ProbeConfig, SelectionConfig, TaskConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
+            ProbeConfig, SelectionConfig, TaskConfig, HarnessConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
@@ -36,6 +36,7 @@ WHERE_FIELDS = {
     ProbeConfig: set(),
     SelectionConfig: {"scores"},  # select hashes the file itself
     TaskConfig: {"path", "split", "preset", "hub_name", "hub_config", "hub_revision"},
+    HarnessConfig: {"include_path", "batch_size"},  # evaluate hashes the files themselves
     EvaluationConfig: {"batch_size"},
     SweepConfig: {"max_concurrent_trials", "tracking"},
     Draw: set(),

@@ -5,8 +5,11 @@ import itertools
 import pytest
 
 from s2l_ray.errors import InputError
+from s2l_ray.recipe.evaluation import HarnessConfig
 from s2l_ray.recipe.loading import load_recipe, parse_recipe
+from s2l_ray.sweep.run import metric_of
 from s2l_ray.sweep.space import plan_trials
+from s2l_ray.sweep.trial import check_measured
 
 MODEL = {"path": "some/model"}
 
@@ -121,3 +124,12 @@ def test_a_sweep_needs_a_metric():
     base = recipe()
     with pytest.raises(InputError, match=r"evaluation.tasks is empty"):
         plan_trials(base.model_copy(update={"evaluation": base.evaluation.model_copy(update={"tasks": []})}))
+    by_harness = base.evaluation.model_copy(update={"tasks": [], "harness": HarnessConfig(tasks=["arc_easy"])})
+    alone = base.model_copy(update={"evaluation": by_harness})
+    assert plan_trials(alone)
+    with pytest.raises(InputError, match=r"or lm_eval/TASK.METRIC of evaluation.harness, with sweep.mode"):
+        metric_of(alone)
+    sweep = alone.sweep.model_copy(update={"metric": "lm_eval/arc_easy.acc", "mode": "max"})
+    assert metric_of(alone.model_copy(update={"sweep": sweep})) == ("lm_eval/arc_easy.acc", "max")
+    with pytest.raises(InputError, match=r"was not measured for each example; measured: \['a.b'\]"):
+        check_measured("lm_eval/arc_easy.acc", {"a.b": 1.0})
