@@ -51,7 +51,7 @@ def plan(
             note(f"does not fit. {warning}")
         if not probe and any(step["rate"] == "assumed" for step in found["steps"]):
             note("rates are assumed, and may be off by a factor of two or three: --probe measures them where it runs")
-        if planned.recipe.evaluation.harness is not None:
+        if planned.recipe.evaluation.harness.tasks:
             note("not in the plan: the tasks of lm-evaluation-harness, whose rows it fetches itself")
         if found["card"] and price is None:
             note("--price N, of a GPU-hour, says what it costs")

@@ -62,8 +62,7 @@ def _short(recipe: Recipe, storage: str) -> Recipe:
     tasks = [task.model_copy(update={"limit": min(task.limit or _HELD_OUT, _HELD_OUT)})
              for task in recipe.evaluation.tasks]
     harness = recipe.evaluation.harness
-    if harness is not None:
-        harness = harness.model_copy(update={"limit": min(harness.limit or _HARNESS_ROWS, _HARNESS_ROWS)})
+    harness = harness.model_copy(update={"limit": min(harness.limit or _HARNESS_ROWS, _HARNESS_ROWS)})
     return recipe.model_copy(update={
         "name": "probe", "storage": storage, "report_to": [],
         "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or _ROWS, _ROWS)}),

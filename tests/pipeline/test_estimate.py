@@ -44,6 +44,7 @@ def test_every_step_has_its_work_and_the_sums_are_those_of_the_steps(rows, tmp_p
     assert points == pytest.approx(5, rel=0.01)  # 4 and the untouched model
     assert found["left"]["seconds"] == pytest.approx(sum(step["seconds"] for step in found["steps"]), abs=0.5)
     assert found["left"] == found["all"] and "rates are assumed" in answer.err
+    assert "not in the plan" not in answer.err
     assert not (tmp_path / "out" / "proxy").exists()
 
 
