@@ -1,5 +1,6 @@
 """How fast a recipe's stages are where it runs: from a short run of it on few rows, which is then deleted."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -28,8 +29,8 @@ def measure_rates(recipe: Recipe, steps: Sequence[Step], sizes: Sizes, machine: 
     InputError
         As the run itself.
     """
-    place = Storage.open(recipe.storage)
-    short = _short(recipe, place.uri_of("probe"))
+    place, folder = Storage.open(recipe.storage), f"calibration-{uuid.uuid4().hex[:8]}"  # no stage's, no other plan's
+    short = _short(recipe, place.uri_of(folder))
     storage = Storage.open(short.storage)
     planning = Planning(short, storage)
     stages = {step.stage.name: step.stage for step in steps}
@@ -54,7 +55,7 @@ def measure_rates(recipe: Recipe, steps: Sequence[Step], sizes: Sizes, machine: 
                 found[one.step.stage.name] = rate
         return found
     finally:
-        place.delete_folder("probe")
+        place.delete_folder(folder)
 
 
 def _short(recipe: Recipe, storage: str) -> Recipe:
@@ -64,7 +65,7 @@ def _short(recipe: Recipe, storage: str) -> Recipe:
     harness = recipe.evaluation.harness
     harness = harness.model_copy(update={"limit": min(harness.limit or _HARNESS_ROWS, _HARNESS_ROWS)})
     return recipe.model_copy(update={
-        "name": "probe", "storage": storage, "report_to": [],
+        "name": "calibration", "storage": storage, "report_to": [],
         "data": recipe.data.model_copy(update={"limit": min(recipe.data.limit or _ROWS, _ROWS)}),
         "proxy": _brief(recipe.proxy, recipe),
         "target": _brief(recipe.target, recipe),

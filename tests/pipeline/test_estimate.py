@@ -106,7 +106,10 @@ def test_cores_are_measured_where_there_is_no_card():
 
 
 @pytest.mark.slow
-def test_a_probe_measures_each_stage_and_leaves_nothing(rows, tmp_path, capsys):
+def test_a_probe_measures_each_stage_and_leaves_what_was_there(rows, tmp_path, capsys):
+    kept = tmp_path / "out" / "probe" / "1234567890abcdef" / "manifest.json"  # of the stage that is called probe
+    kept.parent.mkdir(parents=True)
+    kept.write_text("{}")
     held = rows.with_name("held.jsonl")
     held.write_text("".join(rows.read_text().splitlines(keepends=True)[:20]))
     task = json.dumps([{"name": "held", "path": str(held), "metrics": ["loss"]}])
@@ -116,4 +119,5 @@ def test_a_probe_measures_each_stage_and_leaves_nothing(rows, tmp_path, capsys):
     assert {name for name, rate in rates.items() if rate == "measured"} >= {
         "prepare", "proxy", "trajectories", "finetune", "evaluate"}
     assert all(step["state"] == "left" for step in found["steps"])
-    assert not (tmp_path / "out" / "probe").exists()
+    files = {file for file in (tmp_path / "out").rglob("*") if file.is_file()}
+    assert {file.name for file in files - {kept}} <= {"s2l-storage.json"} and kept.read_text() == "{}"
