@@ -4,13 +4,13 @@ A worker otherwise takes some 10 s of a core to import torch and transformers, a
 """
 
 import contextlib
-import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from s2l_ray.execution.ray_internals import worker_set_up
 from s2l_ray.execution.warm_launch import PRELOAD, can_fork, warm_server
 from s2l_ray.execution.warm_stub import SETUP, SOCKET
+from s2l_ray.storage.environment import environment
 
 HERE = Path(__file__).parent
 
@@ -39,15 +39,5 @@ def _stub_in_place(address: Path) -> Iterator[None]:
 
     Other clusters take no notice: without the changed setting, which does not leave this process, there is no stub.
     """
-    with worker_set_up(HERE / "warm_stub.py") as setup:
-        ours = {SOCKET: str(address), SETUP: setup}
-        before = {name: os.environ.get(name) for name in ours}
-        os.environ.update(ours)
-        try:
-            yield
-        finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+    with worker_set_up(HERE / "warm_stub.py") as setup, environment({SOCKET: str(address), SETUP: setup}):
+        yield

@@ -1,14 +1,11 @@
 """Whether a model has room for the examples: positions for their lengths, and a vector for each of their tokens."""
 
-import os
 from typing import Any
 
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.adapters import base_of, is_adapter
-from s2l_ray.modeling.models import fresh_config
+from s2l_ray.modeling.models import model_without_weights, whole_config
 from s2l_ray.recipe.model import ModelConfig
 
 _BY_ANGLE = ("rope_parameters", "rope_theta", "rotary_dim", "alibi")
@@ -18,17 +15,6 @@ _BY_ANGLE = ("rope_parameters", "rope_theta", "rotary_dim", "alibi")
 def settings_of(model: ModelConfig, num_tokens: int) -> Any:
     """Return the transformers config of a model's text part, without its weights."""
     return whole_config(model, num_tokens).get_text_config()
-
-
-def whole_config(model: ModelConfig, num_tokens: int) -> Any:
-    """Return the transformers config of a model, of an adapter its base's; `num_tokens` is for a fresh one."""
-    if model.config is not None:
-        return fresh_config(model, num_tokens)
-    assert model.path is not None
-    if is_adapter(model.path):
-        return whole_config(base_of(model.path), num_tokens)
-    return AutoConfig.from_pretrained(os.path.expanduser(model.path), revision=model.revision,
-                                      trust_remote_code=model.trust_remote_code)
 
 
 def check_positions(key: str, settings: Any, max_length: int) -> str | None:
@@ -59,17 +45,10 @@ def check_attention(key: str, model: ModelConfig, num_tokens: int) -> None:
     """
     if model.attn_implementation == "auto":
         return
-    if model.path is not None and is_adapter(model.path):
-        base = base_of(model.path).model_copy(update={"attn_implementation": model.attn_implementation})
-        check_attention(key, base, num_tokens)
-        return
     try:
-        with torch.device("meta"):  # without weights
-            AutoModelForCausalLM.from_config(
-                whole_config(model, num_tokens), attn_implementation=model.attn_implementation,
-                dtype=torch.bfloat16, trust_remote_code=model.trust_remote_code)
-    except (ValueError, ImportError) as error:
-        reason = str(error).strip().splitlines()[0]
+        model_without_weights(model, num_tokens)
+    except InputError as error:
+        reason = str(error.__cause__).strip().splitlines()[0]
         raise InputError(f"{key}.attn_implementation={model.attn_implementation}: {reason} Set it to auto, or to sdpa "
                          "or eager") from error
 

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # What transformers raises for folders whose files are there but hold something else; it checks little by itself.
 _DAMAGED = (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, SafetensorError,
             StrictDataclassError)
-
+_MAKES_NONE = (ValueError, TypeError, AssertionError, ImportError)  # an assertion is how torch refuses padding_idx
 
 CPU = torch.device("cpu")
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -58,15 +58,14 @@ def load_model(
         fresh = fresh_config(config, vocab_size)
         try:
             drawn: Any = AutoModelForCausalLM.from_config(fresh, dtype=torch.float32, **_attention(config))
-        except (ValueError, TypeError, AssertionError, ImportError) as error:  # torch asserts padding_idx
+        except _MAKES_NONE as error:
             raise InputError(f"config {config.config} makes no causal language model: {error}") from error
         for weight in drawn.parameters():  # not the buffers: those of positions need their fp32
             weight.data = weight.data.to(device, dtype)
         return drawn.to(device)
     assert config.path is not None
     if is_adapter(config.path):
-        of = base_of(config.path).model_copy(update={"attn_implementation": config.attn_implementation})
-        base = load_model(of, vocab_size=vocab_size, seed=seed, dtype=dtype, device=device)
+        base = load_model(_base(config), vocab_size=vocab_size, seed=seed, dtype=dtype, device=device)
         return put_on(base, config.path)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
@@ -116,6 +115,44 @@ def fresh_config(config: ModelConfig, vocab_size: int) -> Any:
     if fields["vocab_size"] < vocab_size:
         raise InputError(f"config.vocab_size={fields['vocab_size']} is below the tokenizer's {vocab_size} tokens")
     return fresh
+
+
+def _base(model: ModelConfig) -> ModelConfig:
+    """Return the model, of an adapter the one that it is put on, with the attention that is asked for."""
+    if model.path is None or not is_adapter(model.path):
+        return model
+    return _base(base_of(model.path).model_copy(update={"attn_implementation": model.attn_implementation}))
+
+
+def whole_config(model: ModelConfig, vocab_size: int) -> Any:
+    """Return the transformers config of a model, of an adapter its base's; `vocab_size` is for a fresh one."""
+    if model.config is not None:
+        return fresh_config(model, vocab_size)
+    model = _base(model)
+    assert model.path is not None
+    return AutoConfig.from_pretrained(os.path.expanduser(model.path), revision=model.revision,
+                                      trust_remote_code=model.trust_remote_code)
+
+
+def model_without_weights(model: ModelConfig, vocab_size: int) -> "PreTrainedModel":
+    """Return a model whose weights have shapes and no content, so that one of 70B takes no memory.
+
+    Raises
+    ------
+    InputError
+        Its config makes no causal language model, or not with the attention that is asked for.
+    """
+    from transformers import AutoModelForCausalLM  # heavy: most commands start without a model
+
+    model = _base(model)
+    config = whole_config(model, vocab_size)
+    try:
+        with torch.device("meta"):
+            made: PreTrainedModel = AutoModelForCausalLM.from_config(
+                config, dtype=torch.bfloat16, trust_remote_code=model.trust_remote_code, **_attention(model))
+    except _MAKES_NONE as error:
+        raise InputError(f"{model.path or model.config} makes no causal language model: {error}") from error
+    return made
 
 
 def load_tokenizer(config: ModelConfig) -> PreTrainedTokenizerBase:

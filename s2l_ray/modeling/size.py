@@ -2,12 +2,10 @@
 
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
-from s2l_ray.errors import InputError
-from s2l_ray.modeling.limits import whole_config
 from s2l_ray.modeling.lora import adapt
+from s2l_ray.modeling.models import model_without_weights
 from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
 
@@ -62,17 +60,10 @@ def model_size(model: ModelConfig, num_tokens: int, lora: LoraConfig | None = No
     InputError
         Its config makes no causal language model.
     """
-    from transformers import AutoModelForCausalLM  # heavy
-
-    config = whole_config(model, num_tokens)
-    try:
-        with torch.device("meta"):  # weights of no content: a 70B model takes no memory
-            made = AutoModelForCausalLM.from_config(config, trust_remote_code=model.trust_remote_code)
-    except (ValueError, TypeError, AssertionError) as error:
-        raise InputError(f"{model.path or model.config} makes no causal language model: {error}") from error
+    made = model_without_weights(model, num_tokens)
     head, embedding = made.get_output_embeddings(), made.get_input_embeddings()
     outside = {id(weight) for layer in (head, embedding) if layer is not None for weight in layer.parameters()}
-    text = config.get_text_config()
+    text = made.config.get_text_config()
     body = sum(weight.numel() * _share_used(name, text)
                for name, weight in made.named_parameters() if id(weight) not in outside)
     adapters = 0

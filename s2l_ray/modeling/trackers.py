@@ -13,6 +13,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 from transformers.integrations import TensorBoardCallback
 
 from s2l_ray.modeling.tracked import Tracked
+from s2l_ray.storage.environment import environment
 from s2l_ray.storage.files import Storage
 
 _UPLOAD_EVERY_S = 60.0
@@ -28,7 +29,7 @@ class _Following:
         self.folder = Path(storage.path()) if storage.is_local else scratch
         """Here are tensorboard/RUN/... and wandb/...; where the storage is elsewhere, until they are uploaded."""
 
-    def environment(self) -> dict[str, str]:
+    def variables(self) -> dict[str, str]:
         """Return what the Trainer's integrations read: what the user has set stays, but for what names this run."""
         about = self.about
         usual = {"WANDB_PROJECT": about.project, "WANDB_DIR": str(self.folder), "WANDB_SILENT": "true",
@@ -75,21 +76,12 @@ def following(
     made, is_well = _Following(about, storage, scratch), False
     made.folder.mkdir(parents=True, exist_ok=True)
     arguments.report_to, arguments.run_name = list(about.trackers), about.title
-    names = made.environment()
-    before = {name: os.environ.get(name) for name in names}
-    os.environ.update(names)
-    try:
-        yield made.follow
-        is_well = True
-    finally:
+    with environment(made.variables()):
         try:
-            made.end(well=is_well)
+            yield made.follow
+            is_well = True
         finally:
-            for name, value in before.items():
-                if value is None:
-                    del os.environ[name]
-                else:
-                    os.environ[name] = value
+            made.end(well=is_well)
 
 
 class _TellFacts(TrainerCallback):

@@ -1,6 +1,5 @@
 """What a run will take, step by step: seconds, GPU-hours, money, memory; and what finished steps took."""
 
-import importlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -8,13 +7,13 @@ from rich.table import Table
 
 from s2l_ray.pipeline.machine import Machine
 from s2l_ray.progress.wording import clock
-from s2l_ray.stages.planning import Step
+from s2l_ray.stages.planning import Step, module_of
 from s2l_ray.stages.work import Sizes, Work
 
 
 def work_of(step: Step, sizes: Sizes) -> Work:
     """Return what a step does, as its stage says."""
-    says = getattr(importlib.import_module(f"s2l_ray.stages.{step.stage.name}"), "work", None)  # heavy, as in planning
+    says = getattr(module_of(step.stage), "work", None)
     found: Work = says(step, sizes) if says else Work(0)
     return found
 
@@ -48,10 +47,10 @@ def estimate(steps: Sequence[Step], sizes: Sizes, machine: Machine) -> dict[str,
         whole["finished"] = {"seconds": round(sum(row["seconds"] for row in took), 1),
                              "took_s": round(sum(row["took_s"] for row in took), 1)}
     return {"run": sizes.recipe.name, "card": machine.card.name if machine.card else None, "price": machine.price,
-            "steps": rows, **whole, "warnings": list(_too_large(rows, machine, sizes))}
+            "steps": rows, **whole, "warnings": list(_too_large(rows, machine))}
 
 
-def _too_large(rows: Sequence[Mapping[str, Any]], machine: Machine, sizes: Sizes) -> Iterator[str]:
+def _too_large(rows: Sequence[Mapping[str, Any]], machine: Machine) -> Iterator[str]:
     """Say which steps do not fit, and what would."""
     for row in rows:
         together = 1 if machine.card else row["workers"]  # cores share their machine's memory

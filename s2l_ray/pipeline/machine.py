@@ -1,10 +1,10 @@
 """What the workers of a run are and how fast: measured, or assumed of their cards and cores."""
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import psutil
+from joblib import cpu_count
 
 from s2l_ray.execution.cards import Card, card_here, find_card
 from s2l_ray.recipe.model import Precision
@@ -13,7 +13,8 @@ from s2l_ray.stages.planning import Step
 from s2l_ray.stages.work import Work
 
 _TOKENISED = 400_000.0  # tokens a second of one core, taken as such; a sample of the rows says it better
-_START_S = {"none": 1.0, "cpu": 2.0, "scoring": 8.0, "training": 20.0}  # until workers have their model
+START_S = {"none": 1.0, "cpu": 2.0, "scoring": 8.0, "training": 20.0}
+"""Seconds until workers have what they need, by what they are."""
 _SHARES = {"scoring": 0.4, "training": 0.3}  # of a card's rate at a billion weights; falls with the root below
 _CPU_SHARE = 0.3
 _KINDS: tuple[Precision, ...] = ("fp32", "bf16")
@@ -60,8 +61,8 @@ class Machine:
         return replace(self, rates=rates)
 
     def num_workers(self, workers: str, resources: ResourcesConfig) -> int:
-        """Return how many workers a stage has."""
-        cores = os.cpu_count() or 1
+        """Return how many workers a stage has; of CPUs, as many as a container may use."""
+        cores = cpu_count()
         if workers == "training":
             return resources.min_workers
         if workers == "scoring" and resources.use_gpu:
@@ -74,12 +75,12 @@ class Machine:
         if step.stage.name in self.rates:
             return self.rates[step.stage.name]
         if not work.operations:
-            return Rate(_START_S[kind], _TOKENISED)
+            return Rate(START_S[kind], _TOKENISED)
         if self.card is not None:
             share = _SHARES[kind] * min(1.0, (work.weights / 1e9) ** 0.5)
-            return Rate(_START_S[kind], share * self.card.rate(work.precision))
+            return Rate(START_S[kind], share * self.card.rate(work.precision))
         threads = resources.cpus_per_worker if kind == "training" else 1
-        return Rate(_START_S[kind], _CPU_SHARE * threads * self.core_rate[work.precision])
+        return Rate(START_S[kind], _CPU_SHARE * threads * self.core_rate[work.precision])
 
 
 def machine_for(resources: ResourcesConfig, card: str | None, price: float | None) -> Machine:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 from s2l_ray.modeling.models import load_tokenizer
 from s2l_ray.modeling.size import model_size
-from s2l_ray.pipeline.machine import Rate
+from s2l_ray.pipeline.machine import START_S, Rate
 from s2l_ray.pipeline.plan import RunPlan
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig, Precision
@@ -12,7 +12,6 @@ from s2l_ray.stages.planning import Step
 from s2l_ray.stages.prepare import source_of
 from s2l_ray.stages.work import Pool, Sizes
 
-_START_S = 2.0  # of processes that make tokens
 Sample = Callable[[DataConfig, ModelConfig, str], tuple[float, float, float]]
 """Of rows, a model and a storage: mean tokens of a row, of these supervised, and the tokens a second of one core."""
 
@@ -35,7 +34,7 @@ def sizes_of(planned: RunPlan, auto: Precision, sample: Sample) -> tuple[Sizes, 
         num_tokens, num_supervised, per_core = sample(*source_of(recipe, step.of), recipe.storage)
         assert step.most_rows is not None
         pools[step.of] = Pool(step.most_rows, num_tokens, num_supervised)
-        rates.setdefault("prepare", Rate(_START_S, per_core, is_measured=True))
+        rates.setdefault("prepare", Rate(START_S["cpu"], per_core, is_measured=True))
     loras = {"proxy.model": recipe.proxy.lora, "target.model": recipe.target.lora}
     models = {key: model_size(model, len(load_tokenizer(model)), loras.get(key))
               for key, model in recipe.models().items()}

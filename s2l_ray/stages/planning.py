@@ -87,7 +87,7 @@ class Planning:
         key = (table, of)
         if key not in self._steps:
             stage = next(stage for stage in STAGES if table in stage.gives)
-            made: Step = _module(stage).plan(self, table, of)
+            made: Step = module_of(stage).plan(self, table, of)
             same = (step for step in self._steps.values() if step.artifact.fingerprint == made.artifact.fingerprint)
             self._steps[key] = next(same, made)
         return self._steps[key]
@@ -99,7 +99,7 @@ class Planning:
     def plan_until(self, stage: str) -> list[Step]:
         """Plan all that a run up to a stage makes; return every step so far, in the order in which they run."""
         asked = stage_of(stage)
-        outputs = getattr(_module(asked), "outputs", None)
+        outputs = getattr(module_of(asked), "outputs", None)
         for table, of in outputs(self) if outputs else self.all_outputs(asked):
             self.step(table, of)
         return self.steps()
@@ -114,5 +114,6 @@ class Planning:
         return sorted(each, key=lambda step: STAGES.index(step.stage))
 
 
-def _module(stage: Stage) -> Any:
+def module_of(stage: Stage) -> Any:
+    """Return a stage's module, which says how it is planned, run and what it takes."""
     return importlib.import_module(f"s2l_ray.stages.{stage.name}")  # heavy: each brings what it runs on

@@ -6,6 +6,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.lora import adapt
+from s2l_ray.modeling.models import finish_folder
 from s2l_ray.modeling.size import ModelSize, model_size
 from s2l_ray.modeling.throughput import scoring_operations
 from s2l_ray.recipe.lora import LoraConfig
@@ -65,3 +66,12 @@ def test_a_saved_model_is_measured_by_its_folder(tmp_path):
 def test_what_makes_no_model_is_refused():
     with pytest.raises(InputError, match="causal language model"):
         model_size(config_of(model_type="t5", vocab_size=100, d_model=32), 100)
+
+
+def test_an_adapter_has_the_size_of_its_base(tmp_path):
+    made = AutoModelForCausalLM.from_config(AutoConfig.for_model(**LLAMA))
+    made.save_pretrained(tmp_path / "base")
+    base = ModelConfig(path=str(tmp_path / "base"))
+    adapt(made, LoraConfig(rank=4), 0).save_pretrained(tmp_path / "adapter")
+    finish_folder(tmp_path / "adapter", base)
+    assert model_size(ModelConfig(path=str(tmp_path / "adapter")), 100) == model_size(base, 100)
