@@ -1,6 +1,10 @@
 """`s2l plan`: what a run will take, against what it took."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -106,15 +110,19 @@ def test_cores_are_measured_where_there_is_no_card():
 
 
 @pytest.mark.slow
-def test_a_probe_measures_each_stage_and_leaves_what_was_there(rows, tmp_path, capsys):
+def test_a_probe_measures_each_stage_and_leaves_what_was_there(rows, tmp_path):
     kept = tmp_path / "out" / "probe" / "1234567890abcdef" / "manifest.json"  # of the stage that is called probe
     kept.parent.mkdir(parents=True)
     kept.write_text("{}")
     held = rows.with_name("held.jsonl")
     held.write_text("".join(rows.read_text().splitlines(keepends=True)[:20]))
     task = json.dumps([{"name": "held", "path": str(held), "metrics": ["loss"]}])
-    found, _ = planned(capsys, rows, *settings(tmp_path), f"evaluation.tasks={task}", f"target.model.config={json.dumps(LLAMA)}",
-                       "--probe")
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}  # this machine alone
+    command = [Path(sys.executable).parent / "s2l", "plan", rows, *settings(tmp_path), f"evaluation.tasks={task}",
+               f"target.model.config={json.dumps(LLAMA)}", "--probe"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
     rates = {step["label"].split()[0]: step["rate"] for step in found["steps"]}
     assert {name for name, rate in rates.items() if rate == "measured"} >= {
         "prepare", "proxy", "trajectories", "finetune", "evaluate"}
