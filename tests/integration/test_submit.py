@@ -134,6 +134,15 @@ def test_a_job_may_work_in_a_folder_of_the_image(loopback_cluster):
     assert "python jobs/pipeline.py [--sweep] RECIPE" in client.get_job_logs(job_id)
 
 
+def test_a_sweep_is_sent_as_one(loopback_cluster, recipe_file, storage):
+    recipe = recipe_file(**{"name": "swept", "sweep.controls": [], "sweep.space": {"selection.budget": [999_999]}})
+    done = submit(loopback_cluster, recipe, "--sweep", f"storage={storage}")
+    assert done.returncode == 2, done.stderr[-3000:]
+    said = " ".join(done.stderr.split())
+    assert "999999" in said, "a run alone would not have tried this budget"
+
+
+@pytest.mark.long
 def test_a_sweep_is_submitted_the_same_way(loopback_cluster, recipe_file, word_problems, storage):
     recipe = recipe_file(**{
         "name": "swept", "resources.num_workers": 1, "sweep.control_seeds": 1, "sweep.max_concurrent_trials": 1,
