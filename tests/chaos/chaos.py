@@ -3,6 +3,7 @@
     python tests/chaos/chaos.py                      # 60 runs, as root, about a minute each on 2 cores
     python tests/chaos/chaos.py --runs 10 --seed 3   # others; the same seed makes the same attacks
     python tests/chaos/chaos.py --only 17            # run 17 of them again
+    python tests/chaos/chaos.py --adapters           # proxy and target train adapters (LoRA)
 
 A cluster of 3 nodes of real raylets on this machine, the command line as a process of its own, one shared storage. In
 each run one stage is attacked with one fault at a random moment, all stages with all faults as evenly as the number
@@ -63,7 +64,7 @@ def attacks_of(num_runs: int, seed: int) -> list[Attack]:
 
 
 @contextlib.contextmanager
-def prepared(attacks: list[Attack], folder: Path, limit_s: float) -> Iterator[Grounds]:
+def prepared(attacks: list[Attack], folder: Path, limit_s: float, *, adapters: bool) -> Iterator[Grounds]:
     """Start the cluster, the disks and the S3 server, run what is undisturbed, and end all of it with the block."""
     with contextlib.ExitStack() as stack:
         disk, scratch = Disk(folder / "disk", _DISK_MIB), Disk(folder / "scratch", _SCRATCH_MIB)
@@ -76,7 +77,8 @@ def prepared(attacks: list[Attack], folder: Path, limit_s: float) -> Iterator[Gr
             store = ObjectStore(environment)
             stack.callback(store.close)
         cluster = stack.enter_context(Cluster(folder / "r", environment))
-        calm = run_undisturbed(folder, {command_of(attack.stage) for attack in attacks}, cluster, environment)
+        calm = run_undisturbed(folder, {command_of(attack.stage) for attack in attacks}, cluster, environment,
+                               adapters=adapters)
         yield Grounds(folder, environment, cluster, disk, scratch, store, calm, limit_s)
 
 
@@ -114,6 +116,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="decides which, when and whom (0)")
     parser.add_argument("--only", type=int, nargs="+", metavar="NUMBER", help="of these runs, do those alone")
     parser.add_argument("--timeout", type=float, default=240.0, help="seconds after which a run has hung (240)")
+    parser.add_argument("--adapters", action="store_true", help="train adapters, not all weights")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started and mounted is cleared up
     if os.geteuid():
@@ -124,7 +127,7 @@ def main() -> None:
     # Short: paths of sockets have a length limit.
     folder, started = Path(tempfile.mkdtemp(prefix="s2lc-", dir="/tmp")), time.monotonic()
     rows = []
-    with prepared(attacks, folder, asked.timeout) as grounds:
+    with prepared(attacks, folder, asked.timeout, adapters=asked.adapters) as grounds:
         calm = grounds.calm
         print(f"undisturbed: {calm.command_s}; seconds of stages: "
               f"{ {stage: round(s, 1) for stage, s in calm.stage_s.items()} }", flush=True)
@@ -141,7 +144,8 @@ def main() -> None:
     if not bad:
         shutil.rmtree(folder)
     print(json.dumps({
-        "benchmark": "chaos", "commit": git_commit(), "seed": asked.seed, "machine": machine(), "nodes": NUM_NODES,
+        "benchmark": "chaos", "commit": git_commit(), "seed": asked.seed, "adapters": asked.adapters,
+        "machine": machine(), "nodes": NUM_NODES,
         "versions": {name: importlib.metadata.version(name) for name in ("ray", "torch", "deepspeed", "pyarrow")},
         "undisturbed_s": calm.command_s, "stage_s": calm.stage_s, "total_s": round(time.monotonic() - started, 1),
         "asked": len(attacks), "anything_else": len(bad), "runs": rows,

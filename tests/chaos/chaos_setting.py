@@ -38,9 +38,12 @@ def stages_before(stage: str) -> tuple[str, ...]:
     return _SHARED if stage == "sweep" else LINE[: LINE.index(stage)]
 
 
-def recipe_of(data: Path, storage: str, controls: list[str]) -> dict[str, Any]:
+def recipe_of(data: Path, storage: str, controls: list[str], *, adapters: bool) -> dict[str, Any]:
     """Return a recipe that needs every stage and little time; both trainings have two workers and checkpoints."""
-    training = {"global_batch_size": 16, "micro_batch_size": 8, "learning_rate": 1e-3, "precision": "fp32"}
+    training: dict[str, Any] = {"global_batch_size": 16, "micro_batch_size": 8, "learning_rate": 1e-3,
+                                "precision": "fp32"}
+    if adapters:
+        training |= {"learning_rate": 1e-2, "lora": {"rank": 4}}
     return {
         "name": "chaos",
         "storage": storage,
@@ -114,6 +117,8 @@ class Undisturbed:
 
     data: Path
     storage: Path
+    adapters: bool = False
+    """Whether proxy and target train adapters instead of all their weights."""
     selected: dict[str, dict[str, list[str]]] = field(default_factory=dict)
     """Command -> selection -> chosen ids by rank."""
     losses: dict[str, dict[str, float]] = field(default_factory=dict)
@@ -124,13 +129,16 @@ class Undisturbed:
 
     def recipe(self, command: str, storage: str) -> dict[str, Any]:
         """Return the recipe of a command on a storage."""
-        recipe = recipe_of(self.data, storage, ["random", "k_center"] if command == "select" else [])
+        recipe = recipe_of(self.data, storage, ["random", "k_center"] if command == "select" else [],
+                           adapters=self.adapters)
         if command == "sweep":  # its trials run side by side, one worker each
             recipe["resources"]["num_workers"] = 1
         return recipe
 
 
-def run_undisturbed(folder: Path, commands: set[str], cluster: Cluster, environment: dict[str, str]) -> Undisturbed:
+def run_undisturbed(
+    folder: Path, commands: set[str], cluster: Cluster, environment: dict[str, str], *, adapters: bool = False
+) -> Undisturbed:
     """Run the commands that are asked for and those that they build on, one after another.
 
     Raises
@@ -138,7 +146,7 @@ def run_undisturbed(folder: Path, commands: set[str], cluster: Cluster, environm
     RuntimeError
         One of them fails, undisturbed.
     """
-    calm = Undisturbed(folder / "data", folder / "undisturbed")
+    calm = Undisturbed(folder / "data", folder / "undisturbed", adapters)
     write_files(calm.data, _POOL_ROWS, _HELD_OUT_ROWS, seed=0)
     for command in ("select", "run", "sweep"):
         if command not in commands | {"select"}:

@@ -45,3 +45,12 @@ def test_sixty_attacked_runs_do_every_fault_in_every_stage():
     runs = attacked("--runs", "60", limit_s=3 * 3600 - 60)
     assert len(runs) == 60
     assert len({row["fault"] for row in runs}) == 7 and len({row["stage"] for row in runs}) == 8
+
+
+@pytest.mark.long
+@pytest.mark.timeout(3600)
+def test_adapters_are_trained_scored_and_evaluated_under_attack():
+    # Of the sixty, those in stages that make or read adapters: proxy, trajectories, finetune, evaluate, sweep.
+    numbers = (2, 34, 42, 50, 20, 52, 0, 16, 24, 48, 13, 39)
+    runs = attacked("--adapters", "--only", *map(str, numbers), limit_s=3500)
+    assert sorted(row["run"] for row in runs) == sorted(numbers)
