@@ -31,14 +31,26 @@ class Score:
     remark: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Options:
+    """A question's options, in order."""
+
+    losses: tuple[float, ...]
+    """Of each option, the sum of its tokens' losses after the question, in nats."""
+    lengths: tuple[int, ...]
+    """Characters of each."""
+    right: int
+    """Which is right, 0 the first."""
+
+
 class Metric(ABC):
     """A number between models. The docstring's first line of a subclass says what it is, with its unit and range;
     that of one answer is 0 to 1."""
 
     name: ClassVar[str]
     """As its module is called, and its column in the predictions."""
-    needs: ClassVar[Literal["losses", "answers"]] = "answers"
-    """What is computed for it: each example's loss, or an answer generated to its prompt."""
+    needs: ClassVar[Literal["losses", "answers", "options"]] = "answers"
+    """What is computed for it: each example's loss, an answer generated to its prompt, or its options' losses."""
     better: ClassVar[Literal["higher", "lower"]] = "higher"
     decimals: ClassVar[int] = 3
     """Digits after the point that people are shown."""
@@ -54,6 +66,10 @@ class Metric(ABC):
     def judge(self, answer: Answer) -> Score:
         """Return the value of one answer with a remark, where there is one to make."""
         return Score(self.score(answer))
+
+    def rank(self, options: Options) -> float:
+        """Return the value of one question, for a metric that needs options."""
+        raise NotImplementedError(self.name)
 
     def estimate(self, predictions: pa.Table, rng: np.random.Generator) -> Estimate:
         """Return the metric over the rows of a predictions table with its interval, here a bootstrap of the mean."""

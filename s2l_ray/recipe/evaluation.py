@@ -15,11 +15,13 @@ GoldName = Literal["auto", "choice", "list", "boolean", "gsm8k", "boxed", "state
 PRESETS: dict[str, dict[str, Any]] = {
     "gsm8k": {"hub_name": "openai/gsm8k", "hub_config": "main", "split": "test", "max_new_tokens": 512},
     "math500": {"hub_name": "HuggingFaceH4/MATH-500", "split": "test", "max_new_tokens": 1024},
-    "mmlu": {"hub_name": "cais/mmlu", "hub_config": "all", "split": "test", "max_new_tokens": 16},
+    "mmlu": {"hub_name": "cais/mmlu", "hub_config": "all", "split": "test", "max_new_tokens": 16,
+             "metrics": ["exact_match", "acc"]},
     "arc_challenge": {"hub_name": "allenai/ai2_arc", "hub_config": "ARC-Challenge", "split": "test",
-                      "max_new_tokens": 16},
+                      "max_new_tokens": 16, "metrics": ["exact_match", "acc", "acc_norm"]},
     "boolq": {"hub_name": "google/boolq", "split": "validation", "max_new_tokens": 16},
-    "hellaswag": {"hub_name": "Rowan/hellaswag", "split": "validation", "max_new_tokens": 16},
+    "hellaswag": {"hub_name": "Rowan/hellaswag", "split": "validation", "max_new_tokens": 16,
+                  "metrics": ["exact_match", "acc", "acc_norm"]},
 }
 """Well-known held-out sets: where they are on the hub, and what else differs from a task's defaults."""
 
@@ -39,7 +41,7 @@ class TaskConfig(Section):
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
     """Name of the task in tables, metrics and files, of letters, digits, dot, dash, underscore and blank."""
     preset: Annotated[PresetName | None, WHERE] = None
-    """A well-known set instead of `path` (docs/results.md names them): fills in what is not given, with exact match."""
+    """A well-known set instead of `path` (docs/results.md names them): fills in what is not given."""
     path: Annotated[str | None, WHERE] = None
     """Held-out rows: a file, a folder or a glob, in any format the data section reads."""
     hub_name: Annotated[str | None, WHERE] = None

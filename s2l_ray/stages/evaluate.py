@@ -28,6 +28,9 @@ from s2l_ray.storage.artifacts import Artifact
 _ANSWERING = 8
 """An answer's tokens are made one after another: about so many times slower, an operation, than a prompt is read."""
 
+_OPTIONS = 4
+"""Of a multiple-choice question, mostly."""
+
 
 def outputs(planning: Planning) -> list[Output]:
     """Return an evaluation of each fine-tuned target, and of the base where asked for; without tasks, the targets."""
@@ -73,6 +76,10 @@ def work(step: Step, sizes: Sizes) -> Work:
         if "losses" in needs:
             tokens += pool.rows * pool.tokens
             operations += size.forward_operations(pool.rows * pool.tokens, pool.rows * pool.supervised, pool.tokens)
+        if "options" in needs:
+            ranked = _OPTIONS * pool.rows
+            tokens += ranked * pool.tokens
+            operations += size.forward_operations(ranked * pool.tokens, ranked * pool.supervised, pool.tokens)
         if "answers" in needs:
             prompts, answers = pool.rows * (pool.tokens - pool.supervised), pool.rows * task.max_new_tokens
             tokens += prompts + answers

@@ -7,10 +7,12 @@ from functools import cached_property
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.evaluation import TaskConfig
 from s2l_ray.recipe.registry import METRICS
+from s2l_ray.rows.choices import CHOICE_COLUMNS
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.held_out import held_out_rows
 from s2l_ray.rows.hub import scan_pool
@@ -25,6 +27,7 @@ HARNESS = "lm_eval/"
 HARNESS_VALUES = pa.schema([("task", pa.string()), ("metric", pa.string()), ("example_id", pa.string()),
                             ("value", pa.float64())])
 """harness.parquet: a row for each example and metric; metrics differ by task, so they are no columns."""
+_LOSSES = pa.list_(pa.float64())
 _TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer", "disagreement")
 
 
@@ -49,7 +52,7 @@ class Task:
         Raises
         ------
         InputError
-            A row has none.
+            A row has none, or no options where a metric ranks them.
         """
         if not self.needs_gold:
             return None
@@ -57,14 +60,23 @@ class Task:
         rows = list(held_out_rows(scans, find_shape(scans, self.data), self.data))
         rule = find_rule([(row, response) for _, row, response in rows], self.config.gold, self.config.answer_column)
         check_rows(rule, rows, self.config.name)
+        ranking = [name for name in self.config.metrics if METRICS.find(name).needs == "options"]
+        if ranking and rule.preset != "choice":
+            raise InputError(f"task {self.config.name}: {', '.join(ranking)} ranks the choices of each row, and these "
+                             f"rows have none ({rule.description}): take exact_match, or rows with one of the columns "
+                             f"{', '.join(CHOICE_COLUMNS)} beside the answer")
         note(f"task {self.config.name}: {rule.description}")
         return rule
 
 
 def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
-    """Return the columns of predictions.parquet: texts, and a column for each metric that has a value an example."""
+    """Return the columns of predictions.parquet: texts, and a column for each metric that has a value an example.
+
+    Where options are ranked, `option_losses` has the summed loss of each, in nats.
+    """
     metrics = dict.fromkeys(name for task in tasks for name in task.metrics if METRICS.find(name).is_per_example)
-    return pa.schema([*((name, pa.string()) for name in _TEXTS), *((name, pa.float32()) for name in metrics)])
+    ranked = [("option_losses", _LOSSES)] * any(METRICS.find(name).needs == "options" for name in metrics)
+    return pa.schema([*((name, pa.string()) for name in _TEXTS), *ranked, *((name, pa.float32()) for name in metrics)])
 
 
 def read_values(storage: Storage, folder: str, task: str, metric: str) -> pa.Table:

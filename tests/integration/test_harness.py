@@ -14,6 +14,8 @@ from s2l_ray.pipeline.run import run_plan
 from s2l_ray.report.build import build_page
 from s2l_ray.report.study import read_study
 from s2l_ray.results.results import collect_results, tables_of
+from s2l_ray.rows import originals
+from s2l_ray.stages.planning import of_task
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
 
@@ -111,3 +113,32 @@ def test_results_and_report_say_that_it_is_the_harness_that_measured(measured):
     assert f"Acc on {NAME} by lm-evaluation-harness 0.4.13; higher is better" in page.sections["curve"].sentences[0]
     others = page.sections["curve"].figures[0].tables[1]
     assert {row[2] for row in others.rows} == {f"{NAME} by lm-evaluation-harness 0.4.13"}
+
+
+def test_our_own_ranking_of_options_is_the_harness_s_row_by_row(finished, rows, tmp_path):
+    lettered = [[f"({letter}) {text}" for letter, text in zip("ABC", row["choices"], strict=True)] for row in rows]
+    asked = [{**row, "asked": "\n".join([row["question"], *said]), "lettered": said}
+             for row, said in zip(rows, lettered, strict=True)]
+    for name, written in (("own", rows), ("theirs", asked)):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in written))
+    task = TASK.replace("DATA", str(tmp_path / "theirs.jsonl")).replace("{{choices}}", "{{lettered}}")
+    (tmp_path / "sums.yaml").write_text(task.replace("{{question}}", "{{asked}}") + 'target_delimiter: "\\n"\n')
+    recipe = finished[0]
+    settings = recipe.model_dump(mode="json")
+    settings["name"] = "ranked"
+    settings["evaluation"] |= {
+        "tasks": [{"name": "own", "path": str(tmp_path / "own.jsonl"), "metrics": ["acc", "acc_norm"]}],
+        "harness": {"tasks": ["sums"], "include_path": str(tmp_path)}}
+    plan = plan_run(type(recipe).model_validate(settings))
+    run_plan(plan, "test")
+    examples = plan.step("prepare", of_task("own")).artifact
+    asked_then = [row["question"] for name in examples.list_names("examples")
+                  for row in originals.values(examples.read_table(f"originals/{name}"))]
+    order = [asked_then.index(row["question"]) for row in rows]
+    for arm in ("s2l", "random"):
+        artifact = plan.step("evaluate", arm).artifact
+        ours, harness = artifact.read_table("predictions.parquet"), artifact.read_table("harness.parquet")
+        for metric in ("acc", "acc_norm"):
+            theirs = harness.filter((np.array(harness["metric"].to_pylist()) == metric).tolist())["value"].to_pylist()
+            assert np.array(ours[metric].to_pylist())[order].tolist() == theirs, (arm, metric)
+        assert {len(losses) for losses in ours["option_losses"].to_pylist()} == {3}

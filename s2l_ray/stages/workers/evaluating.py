@@ -14,9 +14,11 @@ from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import DTYPES, load_from, load_model, load_tokenizer, load_tokenizer_from
 from s2l_ray.recipe.model import ModelConfig, Precision
 from s2l_ray.recipe.registry import METRICS
+from s2l_ray.rows.choices import LETTERS
 from s2l_ray.rows.held_out import response_of
 from s2l_ray.rows.originals import values
 from s2l_ray.stages.tasks import UNIT_ROWS, Task, predictions_schema
+from s2l_ray.stages.workers.ranking import rank_options
 from s2l_ray.storage.artifacts import Artifact
 
 _BATCH_TOKENS = 8192
@@ -51,6 +53,12 @@ class UnitEvaluator:
         for metric in metrics:
             if metric.needs == "losses":
                 columns[metric.name] = table_losses([self._scorer], table, _BATCH_TOKENS)[:, 0]
+        rankings = [metric for metric in metrics if metric.needs == "options"]
+        if rankings:
+            options = rank_options(self._scorer, self._tokenizer, values(originals), task, _BATCH_TOKENS)
+            columns["option_losses"] = [list(each.losses) for each in options]
+            columns["answer"] = [LETTERS[each.right] for each in options]
+            columns |= {metric.name: [metric.rank(each) for each in options] for metric in rankings}
         if any(metric.needs == "answers" for metric in metrics):
             answers = self._answers(table, originals, task)
             columns |= {"prediction": [answer.prediction for answer in answers],
