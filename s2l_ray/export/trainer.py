@@ -38,6 +38,26 @@ class Training:
         """Return the examples in one pass of one device."""
         return self.target.unmeasured_micro_batch(num_workers=1)
 
+    @property
+    def bits(self) -> int | None:
+        """Return the bits that a frozen weight is held in, None where they are not fewer."""
+        return None if self.target.quantize is None else {"nf4": 4, "int8": 8}[self.target.quantize]
+
+    def adapters(self, keys: Mapping[str, str]) -> dict[str, Any]:
+        """Return what a trainer is told of the target's adapters, by our setting -> its key; nothing without adapters.
+
+        Embeddings and head, where they are trained whole, are named as most models of today name them.
+        """
+        lora = self.target.lora
+        if lora is None:
+            return {}
+        alpha = int(lora.alpha) if lora.alpha.is_integer() else lora.alpha
+        layers = [lora.target_modules] if isinstance(lora.target_modules, str) else lora.target_modules
+        said = {**lora.model_dump(), "alpha": alpha, "target_modules": layers}
+        if lora.save_embeddings:
+            said["save_embeddings"] = ["embed_tokens", "lm_head"]
+        return {key: said[setting] for setting, key in keys.items() if said[setting] is not False}
+
     def hugging_face(self) -> dict[str, Any]:
         """Return the settings as transformers' TrainingArguments are named, but the warm-up, whose name changed."""
         target = self.target

@@ -101,6 +101,56 @@ def test_the_config_is_the_targets_own_and_the_command_starts_there(exported, ro
         assert flat["gradient_accumulation_steps"] == 4 and 2 in (flat.get("num_train_epochs"), flat.get("num_epochs"))
 
 
+LORA = {"rank": 4, "alpha": 8, "dropout": 0.0, "target_modules": "all-linear", "rslora": True}
+ADAPTERS = {
+    "trl": {"use_peft": True, "lora_r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "lora_target_modules": ["all-linear"],
+            "use_rslora": True, "load_in_4bit": True},
+    "llamafactory": {"finetuning_type": "lora", "lora_rank": 4, "lora_alpha": 8, "lora_dropout": 0.0, "lora_target": "all",
+                     "use_rslora": True, "quantization_bit": 4},
+    "axolotl": {"adapter": "qlora", "lora_r": 4, "lora_alpha": 8, "lora_dropout": 0.0, "lora_target_linear": True,
+                "peft_use_rslora": True, "load_in_4bit": True},
+    "ms_swift": {"tuner_type": "lora", "lora_rank": 4, "lora_alpha": 8, "lora_dropout": 0.0, "target_modules": ["all-linear"],
+                 "use_rslora": True, "quant_method": "bnb", "quant_bits": 4},
+    "verl": {"lora_rank": 4, "lora_alpha": 8, "target_modules": "all-linear"},
+}
+"""What each trainer is told of those adapters over weights in 4 bits."""
+
+
+def config_of(runs, rows, trainer, folder, **target):
+    """Return the text of a trainer's config, and its keys: of verl those of its model."""
+    selection = find_selection(runs.run([rows["messages"]] * 12, "messages", **target), "", None)
+    found = export_selection(selection, TRAINERS.find(trainer), folder / trainer)
+    text = (found.folder / "train.yaml").read_text()
+    return text, yaml.safe_load(text)["model"] if trainer == "verl" else yaml.safe_load(text)
+
+
+@pytest.mark.parametrize("trainer", ADAPTERS)
+def test_adapters_are_trained_there_as_the_target_s(runs, rows, trainer, tmp_path):
+    _, plain = config_of(runs, rows, trainer, tmp_path / "plain")
+    text, config = config_of(runs, rows, trainer, tmp_path / "adapters", lora=LORA, quantize="nf4")
+    if trainer != "verl":
+        assert plain.get("tuner_type", plain.get("finetuning_type", "full")) == "full"
+    assert {key: value for key, value in config.items() if plain.get(key) != value} == ADAPTERS[trainer]
+    unsaid = ["lora.rslora", "quantize"] if trainer == "verl" else []
+    assert re.findall(r"# target\.(\S+) has no key here", text) == unsaid
+
+
+@pytest.mark.parametrize(("trainer", "layers", "whole"), [
+    ("trl", ("lora_target_modules", ["q_proj", "v_proj"]), ("lora_modules_to_save", ["embed_tokens", "lm_head"])),
+    ("llamafactory", ("lora_target", "q_proj,v_proj"), ("additional_target", "embed_tokens,lm_head")),
+    ("axolotl", ("lora_target_modules", ["q_proj", "v_proj"]), ("lora_modules_to_save", ["embed_tokens", "lm_head"])),
+    ("ms_swift", ("target_modules", ["q_proj", "v_proj"]), ("modules_to_save", ["embed_tokens", "lm_head"])),
+    ("verl", ("target_modules", ["q_proj", "v_proj"]), None),
+])
+def test_layers_that_are_named_and_weights_that_are_trained_whole_are_too(runs, rows, trainer, layers, whole, tmp_path):
+    lora = {"rank": 4, "target_modules": ["q_proj", "v_proj"], "save_embeddings": True}
+    text, config = config_of(runs, rows, trainer, tmp_path, lora=lora)
+    for key, value in filter(None, (layers, whole)):
+        assert config[key] == value
+    assert ("target.lora.save_embeddings has no key here" in text) == (whole is None)
+    assert not any("bit" in key and value for key, value in config.items()), "no weights in fewer bits"
+
+
 def test_llamafactory_names_the_data_set_and_every_row_alternates(exported, rows):
     found, (row,) = exported("llamafactory", [rows["tools"]], "messages")
     info = json.loads((found.folder / "dataset_info.json").read_text())

@@ -11,6 +11,10 @@ from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
 from s2l_ray.rows.chat_messages import message_of
 from s2l_ray.rows.conversation import Conversation, Turn
 
+_ADAPTERS = {"rank": "lora_r", "alpha": "lora_alpha", "dropout": "lora_dropout",
+             "target_modules": "lora_target_modules", "rslora": "peft_use_rslora", "dora": "peft_use_dora",
+             "save_embeddings": "lora_modules_to_save"}
+
 
 class Axolotl(Trainer):
     """Messages as chat templates take them; an answer with train: false is only seen."""
@@ -38,12 +42,25 @@ class Axolotl(Trainer):
             "warmup_ratio": target.warmup_fraction, "weight_decay": target.weight_decay,
             "max_grad_norm": target.max_grad_norm, "bf16": target.precision != "fp32",
             "gradient_checkpointing": target.gradient_checkpointing, "seed": training.seed, "logging_steps": 10,
+            **_adapters(training),
         }
         return {CONFIG: as_yaml(config, "chat_template: names another template than the tokenizer's own")}
 
     def start(self) -> str:
         """Return its command."""
         return f"axolotl train {CONFIG}"
+
+
+def _adapters(training: Training) -> dict[str, Any]:
+    """Return the settings of adapters; every linear layer has a switch of its own, and 4 bits another adapter."""
+    if training.target.lora is None:
+        return {}
+    found = training.adapters(_ADAPTERS)
+    if found["lora_target_modules"] == ["all-linear"]:
+        del found["lora_target_modules"]
+        found["lora_target_linear"] = True
+    bits = {f"load_in_{training.bits}bit": True} if training.bits else {}
+    return {"adapter": "qlora" if training.bits == 4 else "lora", **found, **bits}
 
 
 def _message(turn: Turn) -> dict[str, Any]:

@@ -1,6 +1,6 @@
 """LLaMA-Factory: ShareGPT rows, dataset_info.json beside them, a YAML config.
 
-From hiyouga/LLaMA-Factory, src/llamafactory/data/converter.py, formatter.py, template.py and parser.py, and
+From hiyouga/LLaMA-Factory, src/llamafactory/data/converter.py, formatter.py, template.py and parser.py, hparams, and
 examples/train_full, as of 2026-08-18. Its `openai` formatting adds "detailed thinking off" to every system text, so the
 rows are ShareGPT's; it skips rows whose turns do not alternate, with a warning alone, so they are refused here.
 """
@@ -30,6 +30,8 @@ from s2l_ray.rows.conversation import Conversation, Turn
 
 _BETWEEN_ANSWERS = "\n</tool_response>\n<tool_response>\n"  # as its own converter joins the answers of several tools
 _DATASET = "s2l_subset"
+_ADAPTERS = {"rank": "lora_rank", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "lora_target",
+             "rslora": "use_rslora", "dora": "use_dora", "save_embeddings": "additional_target"}
 
 
 class LlamaFactory(Trainer):
@@ -64,9 +66,11 @@ class LlamaFactory(Trainer):
         columns = {"messages": "conversations", "system": "system", "tools": "tools"}
         entry = {"file_name": self.data_file, "formatting": "sharegpt", "columns": columns}
         config = {
-            "model_name_or_path": training.model, "stage": "sft", "do_train": True, "finetuning_type": "full",
+            "model_name_or_path": training.model, "stage": "sft", "do_train": True,
+            "finetuning_type": "lora" if training.target.lora else "full",
             "dataset_dir": ".", "dataset": _DATASET, "cutoff_len": training.max_length, "output_dir": "output",
             **training.hugging_face(), "warmup_ratio": training.target.warmup_fraction,
+            **_adapters(training),
         }
         template = "template: names how LLaMA-Factory writes a chat; without it the tokenizer's own template is read"
         return {"dataset_info.json": json.dumps({_DATASET: entry}, indent=2) + "\n", CONFIG: as_yaml(config, template)}
@@ -74,6 +78,13 @@ class LlamaFactory(Trainer):
     def start(self) -> str:
         """Return its command."""
         return f"llamafactory-cli train {CONFIG}"
+
+
+def _adapters(training: Training) -> dict[str, Any]:
+    """Return the settings of adapters; it takes lists as text with commas, and every linear layer as `all`."""
+    found = training.adapters(_ADAPTERS) | ({"quantization_bit": training.bits} if training.bits else {})
+    texts = {key: ",".join(value) for key, value in found.items() if isinstance(value, list)}
+    return {**found, **texts, **({"lora_target": "all"} if texts.get("lora_target") == "all-linear" else {})}
 
 
 def _said(turn: Turn) -> dict[str, str]:

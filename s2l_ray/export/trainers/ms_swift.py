@@ -24,6 +24,9 @@ from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
 from s2l_ray.rows.chat_messages import calls_of
 from s2l_ray.rows.conversation import Conversation, Turn
 
+_ADAPTERS = {"rank": "lora_rank", "alpha": "lora_alpha", "dropout": "lora_dropout", "target_modules": "target_modules",
+             "rslora": "use_rslora", "dora": "use_dora", "save_embeddings": "modules_to_save"}
+
 
 class MsSwift(Trainer):
     """Each call of a tool is a message of its own, tool_call; an answer with loss: false is only seen."""
@@ -52,9 +55,12 @@ class MsSwift(Trainer):
     def files(self, training: Training) -> dict[str, str]:
         """Return the config."""
         config = {
-            "model": training.model, "tuner_type": "full", "dataset": [self.data_file],
+            "model": training.model, "tuner_type": "lora" if training.target.lora else "full",
+            "dataset": [self.data_file],
             "max_length": training.max_length, "truncation_strategy": "right", "output_dir": "output",
             **training.hugging_face(), "warmup_ratio": training.target.warmup_fraction,
+            **training.adapters(_ADAPTERS),
+            **({"quant_method": "bnb", "quant_bits": training.bits} if training.bits else {}),
         }
         return {CONFIG: as_yaml(config, "every key is an option of `swift sft`")}
 

@@ -1,6 +1,7 @@
 """TRL: conversational rows and a config of `trl sft`.
 
-From huggingface/trl, docs/source/dataset_formats.md, trl/scripts/sft.py and utils.py, and trl/trainer/sft_trainer.py,
+From huggingface/trl, docs/source/dataset_formats.md, trl/scripts/sft.py and utils.py, trl/trainer/sft_trainer.py
+and model_config.py,
 as of 2026-07-24. The loss is on the assistant's turns (assistant_only_loss), on all of them.
 """
 
@@ -10,6 +11,10 @@ from s2l_ray.export.messages import NOT_LEARNED, has_unlearned
 from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
 from s2l_ray.rows.chat_messages import message_of
 from s2l_ray.rows.conversation import Conversation
+
+_ADAPTERS = {"rank": "lora_r", "alpha": "lora_alpha", "dropout": "lora_dropout",
+             "target_modules": "lora_target_modules", "rslora": "use_rslora", "dora": "use_dora",
+             "save_embeddings": "lora_modules_to_save"}
 
 
 class Trl(Trainer):
@@ -34,6 +39,8 @@ class Trl(Trainer):
             "datasets": [{"path": "json", "data_files": self.data_file, "split": "train"}],
             "assistant_only_loss": True, "max_length": training.max_length, "output_dir": "output",
             **training.hugging_face(), "warmup_steps": training.target.warmup_fraction,
+            **({"use_peft": True, **training.adapters(_ADAPTERS)} if training.target.lora else {}),
+            **({f"load_in_{training.bits}bit": True} if training.bits else {}),
         }
         marks = ("assistant_only_loss needs a chat template with {% generation %} marks: TRL has one for many models, "
                  "and says so where it has none")

@@ -15,11 +15,13 @@ import pyarrow.parquet as pq
 
 from s2l_ray.export.messages import NOT_LEARNED, has_tools, has_unlearned
 from s2l_ray.export.trainer import CONFIG, Trainer, Training, as_yaml
+from s2l_ray.recipe.training import TargetConfig
 from s2l_ray.rows.chat_messages import message_of
 from s2l_ray.rows.conversation import Conversation
 
 _SCHEDULES = {"cosine": "cosine", "linear": "cosine", "constant_with_warmup": "constant"}
 _BASE = "sft_trainer_engine"
+_ADAPTERS = {"rank": "lora_rank", "alpha": "lora_alpha", "target_modules": "target_modules"}
 
 
 class Verl(Trainer):
@@ -52,7 +54,7 @@ class Verl(Trainer):
             "data": {"train_files": self.data_file, "messages_key": "messages", "train_batch_size": batch,
                      "micro_batch_size_per_gpu": min(training.micro_batch, batch),
                      "max_length": training.max_length, "truncation": "right"},
-            "model": {"path": training.model},
+            "model": {"path": training.model, **_adapters(training)},
             "optim": {"lr": target.learning_rate, "lr_warmup_steps_ratio": target.warmup_fraction,
                       "weight_decay": target.weight_decay, "clip_grad": target.max_grad_norm,
                       "lr_scheduler_type": _SCHEDULES[target.lr_schedule]},
@@ -61,12 +63,26 @@ class Verl(Trainer):
                         "default_local_dir": "output"},
         }
         schedule = "lr_scheduler_type: verl has cosine and constant; total_epochs: whole ones, rounded up"
-        return {CONFIG: as_yaml(config, schedule)}
+        absent = [f"target.{name} has no key here" for name, value in _unsaid(target).items() if value]
+        return {CONFIG: as_yaml(config, schedule, *absent)}
 
     def start(self) -> str:
         """Return its command."""
         options = f'--config-dir="$PWD" --config-name={CONFIG.removesuffix(".yaml")}'
         return f"torchrun --standalone --nnodes=1 --nproc_per_node=1 -m verl.trainer.sft_trainer {options}"
+
+
+def _unsaid(target: TargetConfig) -> dict[str, Any]:
+    """Return what its config has no key for, by our settings' names."""
+    lora = target.lora.model_dump() if target.lora is not None else {}
+    names = ("dropout", "rslora", "dora", "save_embeddings")
+    return {**{f"lora.{name}": lora.get(name) for name in names}, "quantize": target.quantize}
+
+
+def _adapters(training: Training) -> dict[str, Any]:
+    """Return the settings of adapters; a single name is no list there."""
+    found = training.adapters(_ADAPTERS)
+    return {key: value[0] if value == ["all-linear"] else value for key, value in found.items()}
 
 
 TRAINER = Verl()
