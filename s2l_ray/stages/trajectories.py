@@ -22,6 +22,9 @@ from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.schemas import trajectories_schema, with_metadata
 
+_MOST_HIDDEN = 0.1
+"""Of what the proxy learned; what bf16 hides beyond it is said."""
+
 
 def plan(planning: Planning, table: str, of: str | None) -> Step:
     """Return the step of the trajectories, named by the proxy's points, the examples, the arithmetic of scoring."""
@@ -80,7 +83,14 @@ def _agreement_facts(rows: list[dict[str, Any]]) -> dict[str, Any]:
     row = compared[0]
     note(f"trajectories: bf16 is within {row['largest_difference']:.4f} nats of fp32 (mean "
          f"{row['mean_difference']:.4f}) on {row['num_compared']} examples")
-    return {"bf16_from_fp32": {name: row[name] for name in ("num_compared", "mean_difference", "largest_difference")}}
+    hidden = row["mean_excess"] / row["mean_learned"] if row["mean_learned"] > 0 else 0.0
+    if hidden > _MOST_HIDDEN:
+        seen = row["mean_learned"] - row["mean_excess"]
+        note(f"trajectories: bf16 hides {hidden:.0%} of what the proxy learned (its loss fell by "
+             f"{row['mean_learned']:.3f} nats, by {seen:.3f} in bf16): training changed its weights by less than bf16 "
+             "can tell apart. trajectory.precision=fp32 shows all of it, in more time")
+    names = ("num_compared", "mean_difference", "largest_difference", "mean_excess", "mean_learned")
+    return {"bf16_from_fp32": {name: row[name] for name in names}}
 
 
 def _check_losses(artifact: Artifact, shards: list[str], num_points: int) -> None:
