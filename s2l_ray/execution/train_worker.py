@@ -18,7 +18,8 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from s2l_ray.execution.trackers import check_trackers
 from s2l_ray.modeling.batching import ExampleTable, padding_multiple
-from s2l_ray.modeling.limits import check_ids
+from s2l_ray.modeling.limits import check_ids, check_learned
+from s2l_ray.modeling.lora import plain_model
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.micro_batch import after_out_of_memory, measured_on_gpu
 from s2l_ray.modeling.models import finish_folder, load_tokenizer, save_weights
@@ -133,6 +134,9 @@ def _set_up(
     arguments = make(config)
     model = load_for_training(config, arguments, vocab_size=len(tokenizer), seed=run.seed)
     check_ids(examples.largest_id, model.config.get_text_config().vocab_size, tokenizer)
+    if config.lora is not None and not config.lora.save_embeddings:
+        layers = plain_model(model).get_input_embeddings(), plain_model(model).get_output_embeddings()
+        check_learned(layers, examples.distinct_ids, tokenizer)
     if config.micro_batch_size == "auto" and run.use_gpu and not (config.zero and config.zero.stage == 3):
         found = measured_on_gpu(model, config, num_workers, examples)
         arguments = make(config.model_copy(update={"micro_batch_size": found}))

@@ -120,7 +120,12 @@ class ExampleTable:
     @property
     def largest_id(self) -> int:
         """Return the largest token id of all rows; -1 where there is none."""
-        return max((int(pc.max(ids.values).as_py()) for ids, _ in self._blocks if len(ids.values)), default=-1)
+        return max(self.distinct_ids, default=-1)
+
+    @property
+    def distinct_ids(self) -> set[int]:
+        """Return every token id of all rows."""
+        return {number for ids, _ in self._blocks for number in pc.unique(ids.flatten()).to_pylist()}
 
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
         row = int(self._order[position])

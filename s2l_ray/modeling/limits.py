@@ -1,7 +1,9 @@
 """Whether a model has room for the examples: positions for their lengths, and a vector for each of their tokens."""
 
+from collections.abc import Collection, Sequence
 from typing import Any
 
+import torch
 from transformers import PreTrainedTokenizerBase
 
 from s2l_ray.errors import InputError
@@ -66,3 +68,31 @@ def check_ids(largest_id: int, num_vectors: int, tokenizer: PreTrainedTokenizerB
         raise InputError(f"the examples hold token {token!r}, number {largest_id}, and the model has vectors for "
                          f"{num_vectors} tokens: resize it (model.resize_token_embeddings(len(tokenizer))) and save it "
                          "again, or take the model that belongs to the tokenizer")
+
+
+def check_learned(layers: Sequence[Any], used: Collection[int], tokenizer: PreTrainedTokenizerBase) -> None:
+    """Refuse added tokens whose frozen vectors the base never learned, as a chat's are in some base models.
+
+    Those are zero, or such as several tokens share, in all of the layers, which hold a weight (V, D) each: embeddings
+    and head. A model that cannot tell the end of a turn from another token does not learn to end one.
+
+    Raises
+    ------
+    InputError
+        With their names.
+    """
+    added = sorted(token for token in tokenizer.added_tokens_decoder if token in used)
+    unlearned = [token for token in added if all(_is_unlearned(layer.weight, token) for layer in layers)]
+    if unlearned:
+        names = ", ".join(map(str, tokenizer.convert_ids_to_tokens(unlearned)))
+        raise InputError(f"the examples hold {names}, whose vectors the model has not learned (they are zero, or equal "
+                         "to another token's), and adapters leave them as they are: set save_embeddings=true beside "
+                         "lora's rank, take a model that was trained with them, or a data.prompt_style without them")
+
+
+def _is_unlearned(weight_VD: torch.Tensor, token: int) -> bool:
+    if token >= len(weight_VD):  # under ZeRO-3 no row is at hand
+        return False
+    own = weight_VD[token]
+    alike = (weight_VD[:, 0] == own[0]).nonzero()[:, 0]  # few: the rest need no look at all their numbers
+    return not bool(own.any()) or int((weight_VD[alike] == own).all(dim=1).sum()) > 1

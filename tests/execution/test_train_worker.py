@@ -10,9 +10,11 @@ from transformers import LlamaForCausalLM
 
 from s2l_ray.errors import InputError
 from s2l_ray.execution.train_worker import fine_tune
+from s2l_ray.modeling.models import load_model, load_tokenizer, save_weights
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.modeling.step_losses import curve_of
 from s2l_ray.quickstart import ASSETS
+from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.training import ProxyConfig
 from s2l_ray.storage.files import Storage
 
@@ -102,3 +104,20 @@ def test_the_curve_of_a_training_that_went_on_has_what_is_known_of_each_step():
     assert curve_of(history, 5) == {
         "step": [1, 2, 3, 4, 5], "loss": [None, None, 2.0, 1.5, 1.0], "learning_rate": [None, None, 0.3, 0.2, 0.1],
         "grad_norm": [None, 0.5, None, None, 0.25]}
+
+
+def test_adapters_over_tokens_that_the_base_has_not_learned_end_before_the_first_step(tmp_path):
+    base = ModelConfig(path=str(ASSETS / "proxy_base"))
+    model, tokenizer = load_model(base, vocab_size=0, seed=0), load_tokenizer(base)
+    unlearned = min(tokenizer.added_tokens_decoder)
+    assert unlearned < 50, "it is among the examples' ids"
+    with torch.no_grad():
+        for layer in (model.get_input_embeddings(), model.get_output_embeddings()):
+            layer.weight[unlearned] = 0
+    save_weights(model, tmp_path / "base")
+    tokenizer.save_pretrained(tmp_path / "base")
+    given = {"model": {"path": str(tmp_path / "base")}, "micro_batch_size": 4}
+    with pytest.raises(InputError, match=r"the examples hold .*, whose vectors the model has not learned"):
+        fine_tune(run_of(tmp_path, **given, lora={"rank": 2}), Host())
+    for settings in ({"lora": {"rank": 2, "save_embeddings": True}}, {}):  # both train them
+        assert fine_tune(run_of(tmp_path / str(len(settings)), **given, **settings), Host())["num_workers_used"] == [1]

@@ -2,10 +2,11 @@
 
 import pyarrow as pa
 import pytest
+import torch
 
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.batching import ExampleTable
-from s2l_ray.modeling.limits import check_attention, check_ids, check_positions, settings_of
+from s2l_ray.modeling.limits import check_attention, check_ids, check_learned, check_positions, settings_of
 from s2l_ray.modeling.models import finish_folder, load_model, save_weights
 from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
@@ -54,6 +55,29 @@ def test_a_token_without_a_vector_is_refused_by_name(new_tokenizer):
     with pytest.raises(InputError, match=rf"token '<\|think\|>', number {number}, .* vectors for {number} tokens: resize"):
         check_ids(ExampleTable(examples).largest_id, number, tokenizer)
     check_ids(ExampleTable(examples.slice(0, 0)).largest_id, 1, tokenizer)
+
+
+def test_added_tokens_that_the_base_has_not_learned_are_refused_where_they_stay_as_they_are(new_tokenizer):
+    tokenizer = new_tokenizer()
+    tokenizer.add_special_tokens({"additional_special_tokens": ["<|start|>", "<|end|>", "<|tool|>", "<|known|>"]})
+    start, end, tool, known = (tokenizer.convert_tokens_to_ids(f"<|{name}|>") for name in ("start", "end", "tool", "known"))
+    vectors = torch.randn(len(tokenizer), 8, generator=torch.Generator().manual_seed(0))
+    learned = torch.nn.Embedding.from_pretrained(vectors.clone())
+    vectors[start] = 0
+    vectors[end] = vectors[tool]  # as a fresh row that was copied, or set to the mean of all
+    layers = [torch.nn.Embedding.from_pretrained(vectors)] * 2
+    check_learned(layers, {1, 2, known}, tokenizer)
+    for used, named in (({1, start, known}, r"<\|start\|>"), ({end}, r"<\|end\|>"), ({start, end}, r"<\|start\|>, <\|end\|>")):
+        with pytest.raises(InputError, match=rf"the examples hold {named}, whose vectors the model has not learned"):
+            check_learned(layers, used, tokenizer)
+    check_learned([layers[0], learned], {start, end}, tokenizer)  # the padding's vector is zero, and its head's row is learned
+    check_learned([torch.nn.Embedding(0, 8)] * 2, {start}, tokenizer)  # under ZeRO-3 a worker has no row of it at hand
+
+
+def test_every_id_of_a_table_is_found():
+    ids = pa.chunked_array([pa.array([[9], [1, 2], [3]], pa.list_(pa.int32())), pa.array([[7, 1]], pa.list_(pa.int32()))])
+    masks = pa.chunked_array([pa.array([[True], [True, True], [True]]), pa.array([[True, True]])])
+    assert ExampleTable(pa.table({"input_ids": ids, "supervised": masks}).slice(1)).distinct_ids == {1, 2, 3, 7}
 
 
 @pytest.mark.parametrize("attention", ["eager", "sdpa"])
