@@ -3,6 +3,7 @@
 Exit codes: 0, 1 for a failure, 2 for bad input, 130 when stopped with Ctrl-C.
 """
 
+import os
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -53,6 +54,17 @@ for command in (work.quickstart, work.sweep, work.submit, work.report, export.ex
     app.command()(command)
 
 
+def _wait_briefly() -> None:
+    """Let a thread that waits for another give its core away sooner than OpenMP does, here and in all workers.
+
+    Beside other work, with as many threads as cores, the one that waits keeps the core from the one it waits for, and a
+    training takes several times as long. It must be set before libraries are loaded; what the user has set stays.
+    """
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; the entry point of `s2l` and of the jobs."""
+    _wait_briefly()
     app(args=None if arguments is None else list(arguments), prog_name="s2l")
