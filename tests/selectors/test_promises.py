@@ -19,7 +19,8 @@ SEEDS = st.integers(0, 2**31)
 RANKED = {"learning_percentage", "learning_percentage_approx", "high_loss", "low_loss", "least_confidence",
           "middle_perplexity", "high_learnability", "confidence_curriculum", "iterative", "external", "ifd",
           "key_part_gain", "ask_llm"}
-CLUSTERED = {"s2l", "learning_percentage", "learning_percentage_approx", "ltd"}
+CLUSTERED = {"s2l", "s2l_seedless", "learning_percentage", "learning_percentage_approx", "ltd"}
+BINNED = {"loss_bins"}  # groups without a centroid
 
 
 def vectors(rows):
@@ -71,8 +72,9 @@ def test_a_selection_is_the_budget_without_repeats_and_reproducible(
     assert len(ids) == len(set(ids)) == (count if name == "full" else budget)
     assert set(ids) <= set(made[0]["example_id"].to_pylist())
     clusters, quotas, distances = (first[column].to_pylist() for column in ("cluster", "quota", "distance"))
-    if name in CLUSTERED:
-        assert [clusters.count(cluster) for cluster in clusters] == quotas and min(distances) >= 0
+    if name in CLUSTERED | BINNED:
+        assert [clusters.count(cluster) for cluster in clusters] == quotas
+        assert set(distances) == {None} if name in BINNED else min(distances) >= 0
     else:
         assert {*clusters, *quotas, *distances} == {None}
     order = np.random.default_rng(seed).permutation(count)

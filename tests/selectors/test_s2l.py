@@ -105,3 +105,35 @@ def test_bad_tables_and_budgets_say_what_is_wrong():
         pool_of(table([[1, 2], [1, float("nan")]]), frozenset({"trajectories"}))
     with pytest.raises(InputError, match=r"'s2k' is unknown; did you mean s2l\? known: ask_llm, "):
         SELECTORS.find("s2k")
+
+
+def test_without_a_seed_members_are_taken_at_even_steps_of_their_distance():
+    # One cluster with the centroid 1.5 and distances 1.4 1.2 0.9 0.5 0 0.6 1.3 2.1, of which 3 are asked for: runs of 8/3
+    # in the order by distance, 4 3 5 2 1 6 0 7, whose middles are at (2i + 1) * 8 // 6 = 1, 4, 6.
+    losses = np.array([0.1, 0.3, 0.6, 1.0, 1.5, 2.1, 2.8, 3.6])
+    selection, facts = select(table(losses[:, None]), "s2l_seedless", budget=3, num_clusters=1)
+    assert [int(name[1:]) for name in selection["example_id"].to_pylist()] == [3, 1, 0]
+    assert facts["clusters"][0]["quota"] == 3
+
+
+def test_without_a_seed_every_seed_gives_one_selection_with_s2l_s_quotas():
+    made = table(random_losses(300))
+    first, facts = select(made, "s2l_seedless", seed=0, budget=0.1, num_clusters=12)
+    for seed in (1, 2):
+        again, _ = select(made, "s2l_seedless", seed=seed, budget=0.1, num_clusters=12)
+        assert again["example_id"].to_pylist() == first["example_id"].to_pylist()
+        drawn, _ = select(made, "s2l", seed=seed, budget=0.1, num_clusters=12)
+        assert drawn["example_id"].to_pylist() != first["example_id"].to_pylist()
+    assert sum(cluster["quota"] for cluster in facts["clusters"]) == 30
+    whole, _ = select(made, "s2l_seedless", budget=1.0, num_clusters=12)
+    assert len(set(whole["example_id"].to_pylist())) == 300, "a cluster that gives all gives each member once"
+
+
+def test_without_a_seed_near_and_far_members_have_their_shares():
+    # 1,000 in one cluster, 100 taken: their mean distance is the cluster's within a step, where a draw's varies by
+    # 1 / sqrt(100) of the spread.
+    made = table(random_losses(1000, points=3))
+    selection, _ = select(made, "s2l_seedless", budget=100, num_clusters=1)
+    everyone, _ = select(made, "s2l_seedless", budget=1.0, num_clusters=1)
+    found, of_all = (np.array(t["distance"].to_pylist()) for t in (selection, everyone))
+    assert found.mean() == pytest.approx(of_all.mean(), abs=0.002) and found.std() == pytest.approx(of_all.std(), abs=0.005)

@@ -12,14 +12,17 @@ import numpy as np
 
 from s2l_ray.errors import InputError
 from s2l_ray.numerics.allocation import water_filling
-from s2l_ray.numerics.groups import group_means, group_members
 from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 from s2l_ray.numerics.rows import Rows
 from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.even import rounded, taken_evenly
 from s2l_ray.selectors.per import joined, sources_of
 from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.selector import Choice, Selector
 from s2l_ray.tables.needs import Need
+
+Take = Callable[[np.ndarray, int, np.ndarray, np.random.Generator], np.ndarray]
+"""(members, quota, their distances to the centroid, generator) -> the members that are taken."""
 
 
 class S2L(Selector):
@@ -55,15 +58,21 @@ class S2L(Selector):
         resolve_num_clusters(config.num_clusters, len(pool))  # refuses more clusters than examples
         prepare = partial(prepare_trajectories, points_C=_clustered_points(pool, config), normalise=config.normalise)
         if config.stratify_by is None:
-            return _sample_clusters(losses, None, prepare, budget, config, rng)
+            return _sample_clusters(losses, None, prepare, budget, config, rng, self.take)
         strata = sources_of(pool, "selection.stratify_by=source")
         quotas = water_filling(np.array([len(members) for _, members in strata]), budget)
         parts = []
         for index in np.argsort([len(members) for _, members in strata], kind="stable"):
             source, members = strata[index]
-            part = _sample_clusters(losses[members], source, prepare, int(quotas[index]), config, rng)
+            part = _sample_clusters(losses[members], source, prepare, int(quotas[index]), config, rng, self.take)
             parts.append(replace(part, positions_B=members[part.positions_B]))
         return joined(parts)
+
+    def take(
+        self, members: np.ndarray, quota: int, distances: np.ndarray, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return so many members of a cluster, given their distances to its centroid."""
+        return rng.choice(members, quota, replace=False)
 
 
 def prepare_trajectories(losses_NC: np.ndarray, points_C: np.ndarray, normalise: str) -> np.ndarray:
@@ -92,35 +101,23 @@ def clustered_points(fractions_C: np.ndarray | None, num_points: int, include_in
 
 def _sample_clusters(
     losses: np.ndarray | Rows, source: str | None, prepare: Callable[[np.ndarray], np.ndarray], budget: int,
-    config: SelectionConfig, rng: np.random.Generator,
+    config: SelectionConfig, rng: np.random.Generator, take: Take,
 ) -> Choice:
-    """Cluster the trajectories and draw evenly over the clusters, smallest first."""
+    """Cluster the trajectories and take evenly of the clusters, smallest first."""
     asked = config.num_clusters if config.num_clusters == "auto" else min(config.num_clusters, len(losses))
     found = cluster_rows(
         losses, resolve_num_clusters(asked, len(losses)), rng,
         fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations, prepare=prepare,
     )
-    num_clusters = len(found.centroids_KC)
-    means_KC = group_means(losses, found.labels_N, num_clusters)  # before the members, which take 8 bytes a row
-    members = group_members(found.labels_N, num_clusters)
-    sizes_K = np.array([len(rows) for rows in members])
-    quotas_K = water_filling(sizes_K, budget)
-    visits = np.argsort(sizes_K, kind="stable")
-    positions = np.concatenate([rng.choice(members[k], int(quotas_K[k]), replace=False) for k in visits])
-    labels, distances = found.labels_N[positions], found.distances_N[positions]
-    facts = [
-        {
-            "source": source, "cluster": int(k), "size": int(sizes_K[k]), "quota": int(quotas_K[k]),
-            "centroid": _rounded(found.centroids_KC[k]),
-            "mean_losses": _rounded(means_KC[k]) if sizes_K[k] else None,
-        }
-        for k in visits
-    ]
-    return Choice(positions, labels, -distances, {"clusters": facts}, quotas_K[labels], distances)
 
+    def members(rows: np.ndarray, quota: int) -> np.ndarray:
+        return take(rows, quota, found.distances_N[rows], rng)
 
-def _rounded(values_C: np.ndarray) -> list[float]:
-    return [round(float(value), 4) for value in values_C]
+    choice = taken_evenly(losses, found.labels_N, len(found.centroids_KC), budget, members)
+    facts = [{"source": source, **fact, "centroid": rounded(found.centroids_KC[fact["cluster"]])}
+             for fact in choice.facts["clusters"]]
+    distances = found.distances_N[choice.positions_B]
+    return replace(choice, scores_B=-distances, distances_B=distances, facts={"clusters": facts})
 
 
 SELECTOR = S2L()
