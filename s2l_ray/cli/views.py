@@ -28,6 +28,21 @@ def compare(
         print_json(found)
 
 
+def scores(
+    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
+    storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
+    output: Annotated[
+        Path | None, typer.Option(help="Parquet file to write; without it scores.parquet in the run's folder.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write one table of every row of the pool: its losses, its cluster, and why each selection kept it or not."""
+    with exit_codes(debug):
+        from s2l_ray.report.row_scores import write_row_scores  # heavy: pyarrow
+
+        print_json(write_row_scores(run, storage, output))
+
+
 def status(
     run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
     storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",

@@ -50,20 +50,38 @@ def read_members(sample: PoolSample, findings: Mapping[str, Any], selection: Map
         The selection's parameters, of its manifest.
     """
     clusters = sorted(findings.get("clusters", []), key=lambda c: (-c["size"], c["cluster"]))
-    labels_M = np.full(len(sample), _NONE, dtype=np.int64)
-    distances_M = np.full(len(sample), np.nan)
-    if sample.losses_MC is not None and any(cluster.get("centroid") for cluster in clusters):
-        rows_MC = prepare_trajectories(
-            sample.losses_MC,
-            clustered_points(sample.fractions_C, sample.losses_MC.shape[1], bool(selection["include_initial"])),
-            str(selection["normalise"]),
-        )
-        for source in dict.fromkeys(cluster.get("source") for cluster in clusters):
-            own = [cluster for cluster in clusters if cluster.get("source") == source]
-            rows = np.arange(len(sample)) if source is None else np.flatnonzero(sample.sources_M == source)
-            _assign(rows, rows_MC, own, labels_M, distances_M)
+    labels_M, distances_M = nearest_clusters(
+        clusters, selection, sample.losses_MC, sample.fractions_C, sample.sources_M)
     _recorded(sample, labels_M, distances_M)
     return Members(tuple(clusters), labels_M, distances_M)
+
+
+def nearest_clusters(
+    clusters: Sequence[Mapping[str, Any]], selection: Mapping[str, Any], losses_MC: np.ndarray | None,
+    fractions_C: np.ndarray | None, sources_M: np.ndarray,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return each row's cluster by the recorded centroids, and its distance; -1 and NaN where there are none.
+
+    Parameters
+    ----------
+    clusters
+        The selection's findings.
+    selection
+        Its parameters, of its manifest.
+    """
+    labels_M = np.full(len(sources_M), _NONE, dtype=np.int64)
+    distances_M = np.full(len(sources_M), np.nan)
+    if losses_MC is None or not any(cluster.get("centroid") for cluster in clusters):
+        return labels_M, distances_M
+    rows_MC = prepare_trajectories(
+        losses_MC, clustered_points(fractions_C, losses_MC.shape[1], bool(selection["include_initial"])),
+        str(selection["normalise"]),
+    )
+    for source in dict.fromkeys(cluster.get("source") for cluster in clusters):
+        own = [cluster for cluster in clusters if cluster.get("source") == source]
+        rows = np.arange(len(sources_M)) if source is None else np.flatnonzero(sources_M == source)
+        _assign(rows, rows_MC, own, labels_M, distances_M)
+    return labels_M, distances_M
 
 
 def _assign(
