@@ -43,6 +43,25 @@ def scores(
         print_json(write_row_scores(run, storage, output))
 
 
+def failures(
+    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
+    arm: Annotated[str | None, typer.Option(help="Whose target: s2l, random, ...; without it the recipe's.")] = None,
+    pool: Annotated[
+        int, typer.Option(help="So many rows of the pool too, those that the proxy learned least.", min=0)
+    ] = 0,
+    storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
+    output: Annotated[
+        Path | None, typer.Option(help="JSONL file to write; without it failures-ARM.jsonl in the run's folder.")
+    ] = None,
+    debug: Debug = False,
+) -> None:
+    """Write the rows that the fine-tuned target answers wrongly, with its answers: seeds for new data."""
+    with exit_codes(debug):
+        from s2l_ray.report.failures import write_failures  # heavy: pyarrow
+
+        print_json(write_failures(run, storage, arm, pool, output))
+
+
 def status(
     run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
     storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
