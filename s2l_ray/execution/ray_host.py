@@ -43,6 +43,10 @@ class RayHost:
         """Tell the driver how far the training is."""
         self._progress.report.remote(step, facts)
 
+    def say(self, text: str) -> None:
+        """Have the driver say one thing."""
+        self._progress.say.remote(text)
+
     @contextlib.contextmanager
     def resume_folder(self) -> Iterator[Path | None]:
         """Give the checkpoint to go on from."""

@@ -41,12 +41,12 @@ def train_with_ray(
 ) -> dict[str, Any]:
     """Train, and go on from the newest checkpoint where workers were lost or more of them found room.
 
-    Where the recipe gives a range of workers, the proxy takes as many as there is room for: fewer after a loss, more
-    when nodes come. Returns what rank 0 does; checkpoints lie in `<folder>/<resume_name>`.
+    Where the recipe gives a range of workers, it takes as many as there is room for: fewer after a loss, more when
+    nodes come. Returns what rank 0 does; checkpoints lie in `<folder>/<resume_name>`.
     """
     # Materialised: a lazy read would need a free CPU while the training workers hold them all, and hang.
     examples = dataset.materialize()
-    is_elastic = isinstance(resources.num_workers, tuple) and run.config.zero is None
+    is_elastic = isinstance(resources.num_workers, tuple)
     num_workers = resources.min_workers
     if is_elastic:
         num_workers = workers_in_range(run.name, resources, wait_for_max=True)

@@ -28,6 +28,7 @@ from s2l_ray.modeling.step_losses import STEP_LOSSES, KeepStepLosses, curve_of
 from s2l_ray.modeling.trackers import following
 from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, SupervisedTrainer, build_trainer
 from s2l_ray.modeling.training_arguments import disable_deepspeed_compiler, load_for_training, training_arguments
+from s2l_ray.modeling.universal import num_writers
 
 _WORKERS = "num_workers"
 _MICRO_BATCH = "micro_batch_size.json"
@@ -54,6 +55,10 @@ class Host(Protocol):
 
     def report(self, step: int, facts: dict[str, float]) -> None:
         """Tell the driver how far the training is."""
+        ...
+
+    def say(self, text: str) -> None:
+        """Have the driver say one thing."""
         ...
 
     def resume_folder(self) -> contextlib.AbstractContextManager[Path | None]:
@@ -101,7 +106,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
             follow(trainer)
             times["model"] = time.time()
             with host.resume_folder() as folder:
-                _train(trainer, folder, run, host.num_workers)
+                _train(trainer, folder, run, host)
         if host.stops_for_resize:
             return {"resize": True}
         assert trainer.state.global_step == run.plan.total_steps, "nothing else ends a training early"
@@ -143,8 +148,12 @@ def _set_up(
     return arguments, model
 
 
-def _train(trainer: SupervisedTrainer, checkpoint: Path | None, run: TrainingRun, num_workers: int) -> None:
+def _train(trainer: SupervisedTrainer, checkpoint: Path | None, run: TrainingRun, host: Host) -> None:
     """Train; where the memory was too small, note a smaller micro-batch for those who go on."""
+    before = num_writers(checkpoint) if checkpoint is not None else None
+    if before not in (None, host.num_workers) and trainer.is_world_process_zero():
+        ours = "1 worker" if host.num_workers == 1 else f"{host.num_workers} workers"
+        host.say(f"{run.name}: going on with {ours} from a checkpoint of {before}, converted to a universal checkpoint")
     try:
         if checkpoint is None:
             trainer.train()
@@ -152,7 +161,7 @@ def _train(trainer: SupervisedTrainer, checkpoint: Path | None, run: TrainingRun
             trainer.resume(checkpoint)
     except torch.OutOfMemoryError as error:
         had = trainer.args.per_device_train_batch_size
-        smaller = after_out_of_memory(run.config, num_workers, had)
+        smaller = after_out_of_memory(run.config, host.num_workers, had)
         run.storage.write_json(f"{run.folder}/{_MICRO_BATCH}", {"micro_batch_size": smaller})
         raise RuntimeError(f"out of memory with {had} examples at a time: {smaller} are tried next") from error
 

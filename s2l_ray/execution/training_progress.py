@@ -25,7 +25,7 @@ _REPORT_WAITING_S = 20.0
 
 @ray.remote
 class TrainingProgress:
-    """Where rank 0 reports how far it is, for the driver to show, and reads whether a resize was requested.
+    """Where rank 0 says how far it is, for the driver to show, and reads whether a resize was requested.
 
     The step is -1 until it has started.
     """
@@ -33,6 +33,7 @@ class TrainingProgress:
     def __init__(self) -> None:
         self._step, self._facts = -1, {}  # type: ignore[var-annotated]
         self._min_left_s: float | None = None
+        self._said: list[str] = []
 
     def report(self, step: int, facts: dict[str, float]) -> None:
         """Keep how far the training is."""
@@ -41,6 +42,15 @@ class TrainingProgress:
     def read(self) -> tuple[int, dict[str, float]]:
         """Return how far it is."""
         return self._step, self._facts
+
+    def say(self, text: str) -> None:
+        """Keep what rank 0 has to say, for the driver to say it."""
+        self._said.append(text)
+
+    def take_said(self) -> list[str]:
+        """Return what was said since the last call."""
+        said, self._said = self._said, []
+        return said
 
     def request_resize(self, min_left_s: float) -> None:
         """Ask the training to stop for one with more workers, where it has more than these seconds left."""
@@ -80,6 +90,8 @@ def show(progress: Any, run: TrainingRun, resources: ResourcesConfig, ended: thr
     waiting = Waiting(run.name, training_bundles(resources), first_report_s=_REPORT_WAITING_S)
     with task(run.name, run.plan.total_steps, "steps") as bar:
         while not ended.wait(0.5):
+            for text in ray.get(progress.take_said.remote()):
+                note(text)
             step, facts = ray.get(progress.read.remote())
             if step >= 0:
                 bar.update(step, facts)

@@ -21,6 +21,7 @@ from s2l_ray.modeling.models import load_model
 from s2l_ray.modeling.packing import keeps_apart, pack
 from s2l_ray.modeling.sampling import StepSampler
 from s2l_ray.modeling.schedule import TrajectoryPoint
+from s2l_ray.modeling.universal import MendUniversal, converted, num_writers
 from s2l_ray.recipe.model import ModelConfig
 
 
@@ -146,7 +147,13 @@ class SupervisedTrainer(Trainer):
             saved = load_model(ModelConfig(path=str(checkpoint)), vocab_size=0, seed=0)
             assert self.model is not None
             self.model.load_state_dict(saved.state_dict())
-        self.train(resume_from_checkpoint=str(checkpoint))
+        if not self.is_deepspeed_enabled or num_writers(checkpoint) in (None, self.args.world_size):
+            self.train(resume_from_checkpoint=str(checkpoint))
+            return
+        self.accelerator.state.deepspeed_plugin.deepspeed_config["checkpoint"] = {"load_universal": True}
+        with converted(checkpoint, is_first_of_node=self.args.local_process_index == 0) as folder:
+            self.add_callback(MendUniversal(folder))
+            self.train(resume_from_checkpoint=str(folder))
 
     def _get_train_sampler(self, train_dataset: Any = None) -> StepSampler:
         assert train_dataset is None or train_dataset is self.train_dataset

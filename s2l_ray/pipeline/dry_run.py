@@ -54,8 +54,7 @@ def _where(stage: Stage, resources: ResourcesConfig) -> str:
         return "one process"
     if stage.workers == "training":
         bundles = training_bundles(resources)
-        may_grow = not stage.is_per_arm and resources.max_workers > len(bundles)  # the proxy's, which is one for all
-        more = f", up to {resources.max_workers}" if may_grow else ""
+        more = f", up to {resources.max_workers}" if resources.max_workers > len(bundles) else ""
         return f"{len(bundles)} training workers{more}, {describe_total(bundles)} in all"
     bound = resources.num_scoring_workers
     most = f"at most {bound}" if bound else "as many as there is room for"

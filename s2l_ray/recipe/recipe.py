@@ -85,8 +85,8 @@ class Recipe(Section):
     @model_validator(mode="after")
     def _batches_fit_workers(self) -> Self:
         least, most = self.resources.min_workers, self.resources.max_workers
-        for part, training, counts in (("proxy", self.proxy, range(least, most + 1)), ("target", self.target, [least])):
-            for num_workers in counts:
+        for part, training in (("proxy", self.proxy), ("target", self.target)):
+            for num_workers in range(least, most + 1):
                 size = None if training.micro_batch_size == "auto" else training.micro_batch_size
                 if training.global_batch_size % (num_workers * (size or 1)):
                     of = (f"resources.num_workers = {num_workers}; change one of the two" if size is None else

@@ -11,7 +11,7 @@ class ResourcesConfig(Section):
     """Workers and hardware; nothing here changes what comes out."""
 
     num_workers: Annotated[int | tuple[int, int], WHERE] = 1
-    """Training processes (data parallel); [2, 8] lets the proxy have as many as there is room for, the target 2."""
+    """Training processes (data parallel); [2, 8] lets a training have as many of them as there is room for."""
     cpus_per_worker: Annotated[Count, WHERE] = 1
     """CPU cores, and torch threads, of one training process."""
     use_gpu: Annotated[bool, WHERE] = False
@@ -38,10 +38,10 @@ class ResourcesConfig(Section):
 
     @property
     def min_workers(self) -> int:
-        """Return the training processes that there are always: all of the target's."""
+        """Return the training processes that there are always."""
         return self.num_workers[0] if isinstance(self.num_workers, tuple) else self.num_workers
 
     @property
     def max_workers(self) -> int:
-        """Return the training processes that the proxy may come to have."""
+        """Return the training processes that there may come to be."""
         return self.num_workers[1] if isinstance(self.num_workers, tuple) else self.num_workers

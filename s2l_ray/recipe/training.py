@@ -84,7 +84,7 @@ class TrainingConfig(Section):
 
     @property
     def zero(self) -> Zero | None:
-        """Return how DeepSpeed shards it; None where DDP runs it, whose checkpoints fit any number of workers."""
+        """Return how DeepSpeed shards it; None where DDP runs it."""
         return None
 
 

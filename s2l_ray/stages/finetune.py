@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.execution.precision import settle_precision
-from s2l_ray.execution.training import check_resumable, train
+from s2l_ray.execution.training import train
 from s2l_ray.modeling.adapters import holds_model
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
@@ -31,7 +31,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     parents = {"selection": selection.fingerprint, "examples": examples.fingerprint}
     artifact = Artifact(planning.storage, "finetune", identity, parents)
     run = partial(run_finetune, artifact, selection, examples, recipe, of)
-    return Step(stage_of("finetune"), artifact, run, of, partial(check_resumable, artifact, recipe.resources))
+    return Step(stage_of("finetune"), artifact, run, of)
 
 
 def work(step: Step, sizes: Sizes) -> Work:

@@ -10,7 +10,6 @@ from s2l_ray.modeling.adapters import holds_model
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.modeling.tracked import tracked
-from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
@@ -57,10 +56,6 @@ def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[st
                       resources.cpus_per_worker, resources.use_gpu,
                       tracked(recipe, "proxy", artifact.fingerprint, {"rows": num_examples}))
     result = train(run, examples, resources)
-    if len(result["num_workers_used"]) > 1:
-        used = ", then ".join(map(str, result["num_workers_used"]))
-        note(f"proxy: train: {used} workers. Sums were rounded in another order than by one number of them throughout, "
-             "so this is not bit for bit the proxy of an undisturbed run; the manifest says so too")
     missing = [point.folder for point in schedule.points if not holds_model(artifact, point.folder)]
     if missing:
         raise RuntimeError(f"the proxy's training ended without the trajectory points {missing}")

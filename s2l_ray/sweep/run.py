@@ -178,13 +178,14 @@ def trials_at_a_time(resources: ResourcesConfig, asked: int | None) -> int:
 
 
 def own_share(resources: ResourcesConfig) -> ResourcesConfig:
-    """Return a trial's resources among others: its evaluation takes no more than its training has room for.
+    """Return a trial's resources among others: it trains with the fewest workers, and evaluates in their room.
 
-    Otherwise one trial's evaluation would take what is left of all nodes, and others' training wait for it, in vain if
-    it takes longer than `wait_timeout_s`.
+    Otherwise one trial would take what is left of all nodes, and others' training wait for it, in vain if it takes
+    longer than `wait_timeout_s`.
     """
     most = resources.min_workers * (1 if resources.use_gpu else resources.cpus_per_worker)
-    return resources.model_copy(update={"num_scoring_workers": min(resources.num_scoring_workers or most, most)})
+    return resources.model_copy(update={"num_workers": resources.min_workers,
+                                        "num_scoring_workers": min(resources.num_scoring_workers or most, most)})
 
 
 def _with_own_share(trial: Trial) -> Trial:

@@ -3,10 +3,12 @@
 import contextlib
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -77,6 +79,41 @@ def processes_of(ray_cluster):
         return found
 
     return find
+
+
+@pytest.fixture(scope="session")
+def worker_killed():
+    """A function (machine, artifact, victim) -> context in which one of two workers dies at the first checkpoint."""
+
+    @contextlib.contextmanager
+    def killing(machine, artifact, victim=0):
+        killed, ended = [], threading.Event()
+
+        def kill():
+            while not killed and not ended.wait(0.02):
+                if any(artifact.exists(f"resume/{name}/complete.json") for name in artifact.list_names("resume")):
+                    logs = sorted(machine.folder.glob("worker-*.log"), key=lambda path: int(path.stem.partition("-")[2]))
+                    pid = next(pid for pid in psutil.pids() if _output_of(pid) == str(logs[-2:][victim]))
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+
+        thread = threading.Thread(target=kill, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
+        assert killed, "nothing was killed: the training ended before its first checkpoint was seen"
+
+    return killing
+
+
+def _output_of(pid):
+    """The file that is a process's standard output."""
+    with contextlib.suppress(OSError):
+        return os.readlink(f"/proc/{pid}/fd/1")
+    return ""
 
 
 @pytest.fixture

@@ -1,12 +1,10 @@
 """The line on this machine alone, without Ray: the same bytes as on Ray. .venv/bin/pytest tests/integration/test_alone.py"""
 
-import contextlib
 import json
 import os
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -63,45 +61,20 @@ def longer(recipe, **changes):
 @pytest.mark.parametrize(("victim", "lora"), [(0, None), (1, LoraConfig(rank=4, dropout=0.1))],
                          ids=["first worker", "second worker, of adapters"])
 def test_a_training_whose_worker_is_killed_goes_on_from_its_checkpoint_to_the_same_weights(
-    on_this_machine, alone, victim, lora, weights_of, capsys
+    on_this_machine, alone, victim, lora, weights_of, worker_killed, capsys
 ):
     prepare = alone.step("prepare").artifact
     recipe = longer(alone.recipe, lora=lora)
-
-    def train(case):
-        artifact = Artifact(prepare.storage, "proxy", {"case": f"{case} {lora}"}, {"examples": prepare.fingerprint})
-        run_proxy(artifact, prepare, recipe)
-        assert not artifact.exists("resume"), "resume checkpoints are cleared away"
-        return weights_of(artifact)
-
-    killed = []
-
-    def kill(machine, folder):
-        deadline = time.monotonic() + 240
-        while not killed and time.monotonic() < deadline:
-            saved = [name for name in prepare.storage.list_names(folder) if prepare.storage.exists(f"{folder}/{name}/complete.json")]
-            if saved:
-                workers = sorted(machine.folder.glob("worker-*.log"), key=lambda path: int(path.stem.partition("-")[2]))[-2:]
-                os.kill(next(pid for pid in psutil.pids() if output_of(pid) == str(workers[victim])), signal.SIGKILL)
-                killed.append(saved)
-            time.sleep(0.02)
-
+    calm, interrupted = (Artifact(prepare.storage, "proxy", {"case": f"{case} {victim} {lora}"}, {"examples": prepare.fingerprint})
+                         for case in ("calm", "killed"))
     with on_this_machine():
-        calm = train("calm")
-    folder = Artifact(prepare.storage, "proxy", {"case": f"killed {victim} {lora}"}, {"examples": prepare.fingerprint}).file("resume")
-    with on_this_machine() as machine:
-        threading.Thread(target=kill, args=(machine, folder), daemon=True).start()
-        interrupted = train(f"killed {victim}")
-    assert killed, "nothing was killed: the training ended before its first checkpoint was seen"
+        run_proxy(calm, prepare, recipe)
+    with on_this_machine() as machine, worker_killed(machine, interrupted, victim):
+        run_proxy(interrupted, prepare, recipe)
+    assert not interrupted.exists("resume"), "resume checkpoints are cleared away"
     assert "going on from the newest checkpoint" in " ".join(capsys.readouterr().err.split())
-    assert all(interrupted[file][name].equal(calm[file][name]) for file in calm for name in calm[file])
-
-
-def output_of(pid):
-    """The file that is a process's standard output."""
-    with contextlib.suppress(OSError):
-        return os.readlink(f"/proc/{pid}/fd/1")
-    return ""
+    ours, theirs = weights_of(interrupted), weights_of(calm)
+    assert all(ours[file][name].equal(theirs[file][name]) for file in theirs for name in theirs[file])
 
 
 @pytest.fixture

@@ -112,8 +112,7 @@ def test_room_whose_maker_died_is_given_back_and_no_other(ray_cluster):
 @pytest.mark.slow
 @pytest.mark.parametrize(("settings", "until"), [
     ({"num_workers": 1, "cpus_per_worker": 2, "num_scoring_workers": 8}, "finetune"),  # all cores in one worker's hands
-    # As many as there are, and more asked for all the while; the target's number of workers is fixed.
-    ({"num_workers": [2, 4], "cpus_per_worker": 1}, "trajectories"),
+    ({"num_workers": [2, 4], "cpus_per_worker": 1}, "trajectories"),  # as many as there are, and more asked for all the while
 ], ids=["one of two cores", "two or more"])
 def test_no_setting_waits_for_what_it_holds_itself(ray_cluster, small_recipe, word_problems, tmp_path, settings, until):
     resources = {f"resources.{name}": value for name, value in settings.items()}

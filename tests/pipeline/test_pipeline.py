@@ -6,12 +6,8 @@ import shutil
 import pytest
 
 from s2l_ray.errors import InputError
-from s2l_ray.execution.training import check_resumable
 from s2l_ray.pipeline.plan import plan_run
 from s2l_ray.pipeline.run import run_plan
-from s2l_ray.recipe.resources import ResourcesConfig
-from s2l_ray.storage.artifacts import Artifact
-from s2l_ray.storage.files import Storage
 
 FRESH = {"config": {"model_type": "gpt_neox", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}}
 
@@ -94,15 +90,3 @@ def test_a_budget_above_the_examples_is_refused_before_the_proxy_trains_also_on_
     assert not (tmp_path / "out" / "proxy").exists()
     with pytest.raises(InputError, match=refusal):
         plan_run(recipe)
-
-
-def test_a_deepspeed_training_of_another_number_of_workers_is_not_lost(tmp_path):
-    artifact = Artifact(Storage.open(str(tmp_path)), "finetune", {"case": 1})
-    artifact.storage.write_bytes(artifact.file("model"), b"a file where there may be a folder")
-    check_resumable(artifact, ResourcesConfig(num_workers=2))
-    artifact.storage.write_bytes(artifact.file("resume-2-workers/checkpoint_1/state"), b"x")
-    check_resumable(artifact, ResourcesConfig(num_workers=2))
-    check_resumable(artifact, ResourcesConfig(num_workers=(2, 4)))
-    with pytest.raises(InputError, match=r"an unfinished training of 2 workers, .*num_workers=4 cannot go on .*: set "
-                       r"resources.num_workers=2, or delete .*/resume-2-workers to begin it again"):
-        check_resumable(artifact, ResourcesConfig(num_workers=4))

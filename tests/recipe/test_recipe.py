@@ -193,6 +193,9 @@ def test_sections_do_not_change_after_loading():
         # A lost node may leave three of four workers, which cannot share 128 evenly.
         (Recipe, {**MINIMAL, "resources": {"num_workers": [2, 4]}},
          "proxy.global_batch_size=128 must be a multiple of resources.num_workers = 3; change one of the two"),
+        (Recipe, {**MINIMAL, "target": {**MINIMAL["target"], "global_batch_size": 16}, "resources": {"num_workers": [1, 3]},
+                  "proxy": {**MINIMAL["proxy"], "global_batch_size": 12}},
+         "target.global_batch_size=16 must be a multiple of resources.num_workers = 3; change one of the two"),
         (ResourcesConfig, {"wait_timeout_s": 0}, "wait_timeout_s: .*greater than 0"),
         (Recipe, {**MINIMAL, "name": "a/b"}, "name: .*match pattern"),
         (Recipe, {**MINIMAL, "name": "-a"}, "name: .*match pattern"),

@@ -13,8 +13,10 @@ from s2l_ray.sweep.run import own_share
     ({"num_workers": (2, 8), "cpus_per_worker": 1}, 2),
     ({"num_workers": 4, "cpus_per_worker": 8, "use_gpu": True}, 4),  # or a GPU each
 ])
-def test_a_trials_evaluation_takes_no_more_than_its_training(settings, most):
-    assert own_share(ResourcesConfig(**settings)).num_scoring_workers == most
+def test_a_trial_trains_with_the_fewest_workers_and_evaluates_in_their_room(settings, most):
+    share = own_share(ResourcesConfig(**settings))
+    assert share.num_scoring_workers == most
+    assert share.num_workers == share.max_workers == ResourcesConfig(**settings).min_workers, "the fewest of a range"
 
 
 def test_its_share_changes_no_artifact(small_recipe, word_problems, tmp_path):

@@ -61,6 +61,10 @@ class LocalHost:
         """Tell the driver how far the training is."""
         self._report((step, facts))
 
+    def say(self, text: str) -> None:
+        """Have the driver say one thing."""
+        self._report(text)
+
     @contextlib.contextmanager
     def resume_folder(self) -> Iterator[Path | None]:
         """Give the checkpoint to go on from."""

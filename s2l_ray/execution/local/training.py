@@ -40,7 +40,7 @@ def train_here(
     RuntimeError
         Workers were lost more than `resources.max_failures` times.
     """
-    num_workers = _num_workers(machine, run, resources)
+    num_workers = _num_workers(machine, resources)
     work = {"run": run, "examples": examples, "selected": selected, "resume_name": resume_name}
     with task(run.name, run.plan.total_steps, "steps") as progress:
         for num_lost in range(resources.max_failures + 1):
@@ -55,10 +55,8 @@ def train_here(
     raise AssertionError("the loop returns or raises")
 
 
-def _num_workers(machine: Machine, run: TrainingRun, resources: ResourcesConfig) -> int:
-    """Return the recipe's number of workers; of the proxy's range, as many as there are cores for."""
-    if run.config.zero is not None:
-        return resources.min_workers
+def _num_workers(machine: Machine, resources: ResourcesConfig) -> int:
+    """Return the recipe's number of workers; of a range, as many as there are cores for."""
     fit = machine.num_cores // resources.cpus_per_worker
     return max(resources.min_workers, min(resources.max_workers, fit))
 
@@ -85,6 +83,8 @@ def _fit(
                 if kind == RESULT:
                     outcomes[rank] = found
                     del ranks[connection]
+                elif rank == 0 and isinstance(found, str):
+                    note(found)
                 elif rank == 0:
                     progress.update(*found)
     return outcomes[0]
