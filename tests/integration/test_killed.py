@@ -1,11 +1,17 @@
-"""A training on Ray whose worker is killed, then its controller: .venv/bin/pytest tests/integration/test_killed.py"""
+"""Trainings on Ray whose worker or controller is killed: .venv/bin/pytest tests/integration/test_killed.py"""
 
 import math
 import threading
 import time
+from pathlib import Path
 
 import pytest
+import ray
 
+from s2l_ray.execution import capacity
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+from s2l_ray.stages.finetune import run_finetune
 from s2l_ray.stages.proxy import run_proxy
 from s2l_ray.storage.artifacts import Artifact
 
@@ -53,3 +59,51 @@ def test_what_is_killed_in_mid_epoch_changes_no_weights_of_model_and_points(
     assert ours.keys() == theirs.keys() and len(ours) == 1 + len(calm.manifest()["points"])
     for file, tensors in theirs.items():
         assert max(float((tensor - ours[file][name]).abs().max()) for name, tensor in tensors.items()) < 1e-5, file
+
+
+@ray.remote(num_cpus=1)
+class Other:
+    """Takes a core as soon as it is free."""
+
+
+def test_a_target_that_loses_a_worker_and_its_core_goes_on_with_the_other(
+    ray_cluster, on_this_machine, small_recipe, word_problems, processes_of, weights_of, monkeypatch, tmp_path, capsys
+):
+    recipe = small_recipe(word_problems, tmp_path, **{
+        "selection.selector": "random", "selection.controls": [], "target.zero_stage": 3, "target.precision": "fp32",
+        "target.max_steps": 30, "target.num_checkpoints": 1, "target.micro_batch_size": 2})
+    plan = plan_run(recipe)
+    done, selection, examples = (plan.step(stage, of).artifact for stage, of in (
+        ("finetune", "random"), ("select", "random"), ("prepare", None)))
+    calm, interrupted = (Artifact(done.storage, "finetune", {**done.identity, "case": case}, done.parents)
+                         for case in ("calm", "fewer"))
+    noted = Path(interrupted.storage.path(interrupted.file("resume/checkpoint_manager_snapshot.json")))
+    others, ended = [], threading.Event()
+
+    def lose():
+        while not others and not ended.wait(0.02):
+            # Train's own list of checkpoints: a folder is there before all of its files are.
+            if noted.exists() and "checkpoint_dir_name" in noted.read_text(encoding="utf-8"):
+                others.append(Other.remote())
+                monkeypatch.setattr(capacity, "_FREE_S", 1.0)  # the other core is not waited for
+                processes_of("RayTrainWorker")[0].kill()
+
+    with on_this_machine():
+        run_plan(plan_run(recipe, "select"), "test")
+        run_finetune(calm, selection, examples, recipe, "test")
+    resources = recipe.resources.model_copy(update={"num_workers": (1, 2)})
+    thread = threading.Thread(target=lose, daemon=True)
+    thread.start()
+    try:
+        facts = run_finetune(interrupted, selection, examples, recipe.model_copy(update={"resources": resources}), "test")
+    finally:
+        ended.set()
+        thread.join()
+        for other in others:
+            ray.kill(other)
+    said = " ".join(capsys.readouterr().err.split())
+    assert facts["num_workers_used"] == [2, 1], said
+    assert "finetune on test: going on with 1 worker from a checkpoint of 2, converted to a universal checkpoint" in said
+    (file, theirs), = weights_of(calm).items()
+    ours = weights_of(interrupted)[file]
+    assert max(float((tensor - ours[name]).abs().max()) for name, tensor in theirs.items()) < 1e-5
