@@ -73,15 +73,16 @@ def failure_config(max_failures: int, max_preemption_failures: int) -> "FailureC
     )
 
 
-def is_start_failure(error: BaseException) -> bool:
-    """Return whether a group of training workers could not be started: a node was lost, or there was no capacity.
+def is_start_failure(error: BaseException, *, for_want_of_room: bool = True) -> bool:
+    """Return whether a group of training workers could not be started: a node was lost, or there was no room in time.
 
     The public way: `ControllerError` alone, which does not say what failed.
     """
     # Heavy, as above.
     from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
-    return isinstance(error, (WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError))
+    kinds = (WorkerGroupStartupFailedError, *((WorkerGroupStartupTimeoutError,) if for_want_of_room else ()))
+    return isinstance(error, kinds)
 
 
 def set_train_times(start_timeout_s: float, poll_s: float) -> None:

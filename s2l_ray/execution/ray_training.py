@@ -74,11 +74,16 @@ def train_with_ray(
 
 
 def _may_go_on(error: Exception, *, is_elastic: bool) -> bool:
-    """Tell whether to start again here: Train starts workers again itself, in the same number, but no controller."""
+    """Tell whether to start again here: Train itself starts lost workers again, in the same number, and no controller.
+
+    Nor does it where a node is lost while the workers start, or with an actor of the controller's on it.
+    """
     if isinstance(error, RayActorError):  # of the controller: its process died
         return True
     cause = error.controller_failure if isinstance(error, ControllerError) else None
-    return is_elastic and (cause is None or is_start_failure(cause))
+    if isinstance(cause, RayActorError) or (cause is not None and is_start_failure(cause, for_want_of_room=is_elastic)):
+        return True
+    return is_elastic and cause is None
 
 
 def _fit(

@@ -54,7 +54,7 @@ def test_a_group_that_cannot_start_is_told_from_other_failures():
         error = WorkerGroupStartupTimeoutError(2)
     except TypeError as change:
         pytest.fail(f"Ray {ray.__version__} makes WorkerGroupStartupTimeoutError otherwise ({change}): {REMEDY}")
-    assert internals().is_start_failure(error)
+    assert internals().is_start_failure(error) and not internals().is_start_failure(error, for_want_of_room=False)
     assert not internals().is_start_failure(ValueError("of the training function"))
 
 
