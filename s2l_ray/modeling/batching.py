@@ -96,11 +96,17 @@ def collate(
     return Batch(*(torch.from_numpy(array) for array in (ids_BT, mask_BT, labels_BT, positions_2P)))
 
 
+def blank_of(position: int) -> int:
+    """Return the position of a row's blank in an `ExampleTable`, or of a blank's row."""
+    return ~position
+
+
 class ExampleTable:
     """The token columns of an examples table, with one row at hand as numpy arrays and nothing copied.
 
     It is a map-style dataset: `transformers.Trainer` samples from it, and workers of one node share the table's
-    memory when it lies in Ray's object store.
+    memory when it lies in Ray's object store. A row has a blank beside it, at `blank_of` its position: the same tokens,
+    of which none is supervised.
     """
 
     def __init__(self, table: pa.Table, order: np.ndarray | None = None) -> None:
@@ -128,10 +134,13 @@ class ExampleTable:
         return {number for ids, _ in self._blocks for number in pc.unique(ids.flatten()).to_pylist()}
 
     def __getitem__(self, position: int) -> dict[str, np.ndarray]:
-        row = int(self._order[position])
-        block = int(np.searchsorted(self._starts, row, side="right")) - 1
+        if position < 0:
+            row = self[blank_of(position)]
+            return {**row, "supervised": np.zeros_like(row["supervised"])}
+        row_number = int(self._order[position])
+        block = int(np.searchsorted(self._starts, row_number, side="right")) - 1
         ids, supervised = self._blocks[block]
-        offset = row - int(self._starts[block])
+        offset = row_number - int(self._starts[block])
         return {
             "input_ids": ids[offset].values.to_numpy(),
             "supervised": supervised[offset].values.to_numpy(zero_copy_only=False),

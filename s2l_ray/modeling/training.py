@@ -126,7 +126,10 @@ class SupervisedTrainer(Trainer):
     def __init__(self, *, global_batch_size: int, **arguments: Any) -> None:
         examples = arguments["train_dataset"]
         assert isinstance(examples, ExampleTable)
-        self._sampler = StepSampler(examples.lengths_N, global_batch_size, arguments["args"].seed)
+        args = arguments["args"]
+        # One process takes a smaller last micro-batch as it is.
+        at_once = args.per_device_train_batch_size * args.world_size if args.world_size > 1 else 1
+        self._sampler = StepSampler(examples.lengths_N, global_batch_size, args.seed, at_once)
         super().__init__(**arguments, compute_loss_func=self._mean_token_loss)
         self.add_callback(_EpochCallback(self._sampler))
         model = plain_model(arguments["model"])

@@ -68,6 +68,14 @@ def test_one_worker_trains_the_same_model_as_two(selected, stage_0):
     assert farthest(finetune(selected, num_workers=1, zero_stage=0), stage_0) < 1e-5
 
 
+@pytest.mark.parametrize(("num_workers", "zero_stage", "size"), [(2, 2, 20), (3, 0, 15)])
+def test_an_epoch_s_last_step_has_the_same_examples_for_any_number_of_workers(selected, num_workers, zero_stage, size):
+    # 48 examples: of the last step's 8 in steps of 20 two workers would take 5 and 3 at once, and of its 3 in steps of 15
+    # only the first of three has any. What fills them up must teach nothing.
+    last = {"global_batch_size": size, "micro_batch_size": 5, "max_steps": -(-48 // size), "zero_stage": zero_stage}
+    assert farthest(finetune(selected, num_workers=num_workers, **last), finetune(selected, num_workers=1, **last)) < 1e-5
+
+
 def test_training_moves_the_weights(selected, stage_0):
     recipe, _ = selected
     base = AutoModelForCausalLM.from_pretrained(recipe.target.model.path, dtype=torch.float32)

@@ -4,6 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from s2l_ray.modeling.batching import blank_of
 from s2l_ray.modeling.sampling import StepSampler
 
 LENGTHS = st.lists(st.integers(1, 50), min_size=1, max_size=60).map(np.array)
@@ -34,3 +35,13 @@ def test_epochs_differ_and_each_comes_again():
     sampler.set_epoch(0)
     assert list(sampler) == first != second
     assert list(StepSampler(np.ones(30, dtype=np.int64), 4, seed=2)) != first
+
+
+@given(LENGTHS, st.integers(1, 5), st.integers(1, 4), st.integers(0, 9))
+def test_blanks_fill_what_is_left_of_an_epoch_and_change_no_step(lengths_N, at_once, times, seed):
+    plain, filled = StepSampler(lengths_N, at_once * times, seed), StepSampler(lengths_N, at_once * times, seed, at_once)
+    order = list(filled)
+    assert order[: len(lengths_N)] == list(plain) and len(order) == len(filled)
+    assert len(order) % at_once == 0 and len(order) - len(lengths_N) < at_once
+    assert filled.steps_per_epoch == plain.steps_per_epoch
+    assert set(order[len(lengths_N) :]) <= {blank_of(list(plain)[-1])}

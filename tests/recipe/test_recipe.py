@@ -185,7 +185,7 @@ def test_sections_do_not_change_after_loading():
         (SelectionConfig, {"budget": 0}, "budget"),
         (SelectionConfig, {"budget": 1.5}, "budget"),
         (SelectionConfig, {"seed": -1}, "seed: .*greater than or equal to 0"),
-        (TaskConfig, {"name": "a", "path": "b", "metrics": ["f1"]}, "metrics.0: .*metric 'f1' is unknown; known: bleu, .*exact_match"),
+        (TaskConfig, {"name": "a", "path": "b", "metrics": ["f1"]}, "metrics.0: .*metric 'f1' is unknown; known: acc, .*exact_match"),
         (ResourcesConfig, {"num_workers": 0}, "num_workers: .*0 must be a number of workers from 1, or the fewest"),
         (ResourcesConfig, {"num_workers": [4, 2]}, r"num_workers: .*\[4, 2\] must be a number of workers from 1, or"),
         (ResourcesConfig, {"num_workers": [1, 2, 3]}, "num_workers: .*such as"),
