@@ -157,7 +157,10 @@ def _json_list(value: Any, where: str, each: Any = lambda item, _: item) -> str:
         except ValueError as error:
             raise BadRow(Reason.WRONG_TYPE, f"{where} are text that is no JSON: {error}") from error
     items = value if isinstance(value, list) else [value]
-    return json.dumps([each(_without_nulls(item), where) for item in items], ensure_ascii=False) if items else ""
+    try:
+        return json.dumps([each(_without_nulls(item), where) for item in items], ensure_ascii=False) if items else ""
+    except TypeError as error:  # bytes, dates and decimals of typed files
+        raise BadRow(Reason.WRONG_TYPE, f"{where} hold what JSON cannot: {error}") from error
 
 
 def _call(call: Any, where: str) -> dict[str, Any]:

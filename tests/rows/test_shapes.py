@@ -1,5 +1,7 @@
 """Every format, every way a row can fail it, and what a user sees when no format fits."""
 
+import datetime
+import decimal
 import pickle
 from pathlib import Path
 
@@ -78,6 +80,16 @@ def test_alpaca_under_other_column_names():
 def test_bad_alpaca_rows(row, reason, detail):
     found = why(row, "alpaca")
     assert found[0] == reason and found[1].startswith(detail)
+
+
+@pytest.mark.parametrize("value", [b"[]", [b"x"], datetime.date(2026, 1, 2), decimal.Decimal("1.5"), [{"name": b"f"}]], ids=repr)
+def test_tools_and_calls_of_typed_files_that_no_json_holds_are_bad_rows(value):
+    row = {"instruction": "Hi", "output": "Hello", "tools": value}
+    reason, detail = why(row, "alpaca")
+    assert reason == "wrong_type" and detail.startswith("tools hold what JSON cannot: Object of type ")
+    calls = [{"function": {"name": "f", "arguments": {"x": value}}}]
+    said = [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "", "tool_calls": calls}]
+    assert why({"messages": said}, "messages")[0] == "wrong_type"
 
 
 def test_prompt_completion_as_texts_and_as_messages():
