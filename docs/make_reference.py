@@ -31,7 +31,7 @@ def recipe() -> str:
 def selectors() -> str:
     """Return the table of selectors: what each needs, draws and takes, and chooses."""
     rows = [("selector", "needs", "seed", "own settings", "chooses")]
-    for selector in SELECTORS:
+    for selector in map(SELECTORS.find, SELECTORS.own):
         needs = ", ".join(f"`{need}`" for need in sorted(selector.needs))
         settings = ", ".join(f"`{name}`" for name in sorted(selector.parameters))
         rows.append((f"`{selector.name}`", needs, "yes" if selector.takes_seed else "", settings, _summary(selector)))
@@ -41,14 +41,15 @@ def selectors() -> str:
 def metrics() -> str:
     """Return the table of metrics."""
     rows = [("metric", "needs", "better", "what it is")]
-    rows += [(f"`{metric.name}`", metric.needs, metric.better, _summary(metric)) for metric in METRICS]
+    for metric in map(METRICS.find, METRICS.own):
+        rows.append((f"`{metric.name}`", metric.needs, metric.better, _summary(metric)))
     return _table(rows)
 
 
 def shapes() -> str:
     """Return the table of row shapes: how each is recognised, and what becomes of its fields."""
     rows = [("shape", "recognised by the columns", "columns it may have", "what a row is", "what each field becomes")]
-    for shape in sorted(SHAPES, key=lambda shape: -shape.precedence):
+    for shape in sorted(map(SHAPES.find, SHAPES.own), key=lambda shape: -shape.precedence):
         needs = _columns(shape.required) + ("" if shape.is_found else f", only with `data.format={shape.name}`")
         becomes = "; ".join(f"`{field}`: {shape.what_becomes_of(field)}" for field in shape.fields)
         rows.append((f"`{shape.name}`", needs, _columns(shape.optional), _summary(shape), becomes))

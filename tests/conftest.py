@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import sys
 import tempfile
 from pathlib import Path
 
@@ -10,6 +11,8 @@ import pytest
 from hypothesis import settings
 
 from s2l_ray.quickstart import ASSETS
+from s2l_ray.recipe.registry import METRICS, SELECTORS, SHAPES, TRAINERS
+from s2l_ray.storage.packages import offers
 
 # No deadline for one example: a busy machine is slow, not wrong.
 settings.register_profile("s2l", deadline=None)
@@ -24,6 +27,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("GOMP_SPINCOUNT", "10000")  # as the command line does: another value's workers are not forked
 
 ROOT = Path(__file__).resolve().parent.parent
+collect_ignore = ["plugin"]  # packages of their own, which tests/integration/test_plugin.py installs and tests
 REAL_DATA = ROOT.parent / "shared" / "data"
 GPT2_TOKENIZER = ROOT.parent / "shared" / "models" / "gpt2_tokenizer"
 
@@ -73,6 +77,43 @@ def ray_cluster(warm):
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def installed(monkeypatch, tmp_path):
+    """A function (package, {group: {name: value}}, {module: source}, version) that installs a package for this test."""
+    _look_again()
+    before = set(sys.modules)
+
+    def install(package, entry_points, modules=None, version="1.0"):
+        site = Path(tempfile.mkdtemp(prefix="site-", dir=tmp_path))
+        folder = site / f"{package.replace('-', '_')}-{version}.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: {version}\n")
+        groups = {f"s2l_ray.{group}": names for group, names in entry_points.items()}
+        lines = [line for group, names in groups.items()
+                 for line in (f"[{group}]", *(f"{name} = {value}" for name, value in names.items()))]
+        (folder / "entry_points.txt").write_text("\n".join(lines) + "\n")
+        for name, source in (modules or {}).items():
+            (site / f"{name}.py").write_text(source)
+        monkeypatch.syspath_prepend(site)
+        _look_again()
+        return site
+
+    yield install
+    monkeypatch.undo()
+    for name in set(sys.modules) - before:
+        if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+            del sys.modules[name]
+    _look_again()
+
+
+def _look_again():
+    """Forget which packages are installed."""
+    offers.cache_clear()
+    for registry in (SELECTORS, METRICS, SHAPES, TRAINERS):
+        registry.__dict__.pop("offered", None)
+        registry._tried.clear()
 
 
 @pytest.fixture(scope="session")

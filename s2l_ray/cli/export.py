@@ -20,12 +20,12 @@ StorageOption = Annotated[str, typer.Option(help="Storage the run is in, when on
 Arm = Annotated[
     str | None, typer.Option(help="A control of the run, or a trial of the sweep, instead of the run's own selection.")
 ]
-_NAMES = ", ".join(name.replace("_", "-") for name in TRAINERS.names)
+_NAMES = ", ".join(name.replace("_", "-") for name in TRAINERS.own)  # to look for others' would slow all commands
 
 
 def export(
     run: Run,
-    to: Annotated[str, typer.Option(help=f"The trainer: {_NAMES}.")],
+    to: Annotated[str, typer.Option(help=f"The trainer: {_NAMES}; or one of another package.")],
     arm: Arm = None,
     output: Annotated[Path | None, typer.Option(help="Folder to write, else ./export/NAME-TRAINER.")] = None,
     leave_out: Annotated[

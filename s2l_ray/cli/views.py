@@ -82,12 +82,19 @@ def status(
 
 
 def selectors(debug: Debug = False) -> None:
-    """List the selectors and what each needs."""
+    """List the selectors and what each needs; those of other packages with the package, null where one is broken."""
     with exit_codes(debug):
-        found = {selector.name: sorted(selector.needs) for selector in SELECTORS}
-        for selector in SELECTORS:
-            first = (type(selector).__doc__ or "").strip().splitlines()[0]
-            print(f"{selector.name:<28} {', '.join(found[selector.name]) or '-':<26} {first}")
+        broken, found = SELECTORS.broken, dict[str, list[str] | None]()
+        for name in SELECTORS.names:
+            if name in broken:
+                found[name] = None
+                print(f"{name:<28} {'broken':<26} {broken[name]}")
+                continue
+            selector = SELECTORS.find(name)
+            found[name] = needs = sorted(selector.needs)
+            first = [*(type(selector).__doc__ or "").strip().splitlines(), ""][0]
+            package = "".join(f" ({offer})" for offer in SELECTORS.offered.get(name, ()))
+            print(f"{name:<28} {', '.join(needs) or '-':<26} {first}{package}")
         print_json(found)
 
 

@@ -236,8 +236,8 @@ def near_duplicate_share(losses_BC: np.ndarray) -> float:
 
 
 def _clusters_trajectories(one: Chosen) -> bool:
-    name = one.origin.get("selector")
-    return name in SELECTORS.names and "normalise" in SELECTORS.find(str(name)).parameters
+    selector = SELECTORS.get(one.origin.get("selector"))
+    return selector is not None and "normalise" in selector.parameters
 
 
 def _stability(losses: pa.Table, chosen: list[Chosen]) -> list[dict[str, Any]]:

@@ -76,7 +76,7 @@ class Point:
 
 def facts_of(selector: str) -> Selector | None:
     """Return a selector by its name in a record; None for one that is not installed here."""
-    return SELECTORS.find(selector) if selector in SELECTORS.names else None
+    return SELECTORS.get(selector)
 
 
 def _is_control(selector: str) -> bool:

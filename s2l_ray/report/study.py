@@ -145,8 +145,9 @@ def _metric(record: Mapping[str, Any]) -> Metric | None:
         return Metric(task, name, record["mode"] == "min")
     for task in record["recipe"]["evaluation"]["tasks"]:
         for name in task["metrics"]:
-            if name in METRICS.names and METRICS.find(name).is_per_example:
-                return Metric(task["name"], name, METRICS.find(name).better == "lower")
+            facts = METRICS.get(name)
+            if facts is not None and facts.is_per_example:
+                return Metric(task["name"], name, facts.better == "lower")
     return None
 
 

@@ -138,6 +138,11 @@ def shape_of(row: Mapping[str, Any], shape: str, columns: Mapping[str, str] | No
     return next((one for one in shapes if not one.missing(held, columns or {})), shapes[0])
 
 
+def shape_identity(shape: str) -> dict[str, Any]:
+    """Return what a fingerprint says of the packages that shapes of rows come from; nothing where all are ours."""
+    return SHAPES.identity_of(*shape.split(_SEVERAL))
+
+
 def to_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, str] | None = None,
                     roles: Mapping[str, str] | None = None) -> Conversation:
     """Return the row's conversation, its texts unchanged.
@@ -153,7 +158,7 @@ def to_conversation(row: Mapping[str, Any], shape: str, columns: Mapping[str, st
         There is no such shape, or `columns` renames a field that it has not.
     """
     found = shape_of(row, shape, columns)
-    fields = _fields(row, found, columns or {})
+    fields = fields_of(row, found, columns or {})
     if roles:
         fields = {name: with_known_roles(value, roles) for name, value in fields.items()}
     return found.conversation(fields)
@@ -174,8 +179,14 @@ def with_known_roles(value: Any, roles: Mapping[str, str]) -> Any:
     return [renamed(message) for message in messages]
 
 
-def _fields(row: Mapping[str, Any], shape: Shape, columns: Mapping[str, str]) -> dict[str, Any]:
-    """Return the value of every field of the shape; only optional ones may be None."""
+def fields_of(row: Mapping[str, Any], shape: Shape, columns: Mapping[str, str]) -> dict[str, Any]:
+    """Return the value of every field of the shape; only optional ones may be None.
+
+    Raises
+    ------
+    BadRow
+        A required field is missing or empty.
+    """
     held = shape.columns(row, columns)
     fields: dict[str, Any] = {field: row[held[field]] if field in held else None for field in shape.fields}
     for field, defaults in shape.required.items():
@@ -203,6 +214,7 @@ def _no_shape_fits(names: list[str], renames: Mapping[str, str], *, any_candidat
         lines.append(f"  {shape.name} needs {needs}")
         found = _near(shape, names, renames)
         near = found if len(found) > len(near) else near
+    lines += [f"  {name} is broken: {reason}" for name, reason in SHAPES.broken.items()]
     suggestions = [f"data.columns.{field}={column}" for field, column in near.items()]
     lines.append(f"near names: {', '.join(suggestions)}" if suggestions else "no column has a similar name")
     lines.append("set data.format=..., or name your columns, as in data.columns.instruction=...")

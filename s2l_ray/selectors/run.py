@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
+from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.per import select_per_source
 from s2l_ray.selectors.pool import Pool
@@ -134,7 +135,10 @@ def resolve_budget(budget: int | float, num_candidates: int) -> int:
 
 
 def selection_identity(selector: Selector, config: SelectionConfig, seed: int) -> dict[str, Any]:
-    """Return what decides a selection beside its tables: only the parameters that this selector reads."""
+    """Return what decides a selection beside its tables: only the parameters that this selector reads.
+
+    Of a selector of another package also that and its version: another version may choose otherwise.
+    """
     given = config.identity()
     found: dict[str, Any] = {"selector": selector.name}
     if selector.takes_budget:
@@ -142,7 +146,8 @@ def selection_identity(selector: Selector, config: SelectionConfig, seed: int) -
     if selector.takes_seed:
         found["seed"] = seed
     reads = {*selector.parameters, *(("per",) if selector.takes_budget else ())}
-    return found | {name: given[name] for name in sorted(reads & set(given))}
+    found |= {name: given[name] for name in sorted(reads & set(given))}
+    return found | SELECTORS.identity_of(selector.name)
 
 
 def run_selector(
@@ -153,6 +158,7 @@ def run_selector(
     is_per_source = config.per == "source" and selector.takes_budget
     select = partial(select_per_source, selector) if is_per_source else selector.select
     choice: Choice = select(pool, budget, config, np.random.default_rng(seed))
+    assert len(choice.positions_B) == budget, f"{selector.name} chose {len(choice.positions_B)} rows, budget {budget}"
     columns = [
         pa.array(np.arange(budget), pa.int64()),
         pool.example_ids.take(pa.array(choice.positions_B)).cast(pa.string()),

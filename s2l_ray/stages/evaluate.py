@@ -47,7 +47,8 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     tasks = _tasks(planning)
     # The seed decides a fresh model's weights and the bootstrap's draws.
     identity = {"tasks": [task.config.identity() for task in tasks], "seed": recipe.seed,
-                **recipe.evaluation.identity_of("precision"), **harness_identity(recipe.evaluation.harness)}
+                **recipe.evaluation.identity_of("precision"), **harness_identity(recipe.evaluation.harness),
+                **METRICS.identity_of(*(name for task in tasks for name in task.config.metrics))}
     parents = {f"examples:{task.config.name}": task.examples.fingerprint for task in tasks}
     if isinstance(model, Artifact):
         parents["model"] = model.fingerprint

@@ -21,6 +21,7 @@ from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.hub import scan_pool
 from s2l_ray.rows.scanning import ROWS_PER_UNIT
+from s2l_ray.rows.shape import shape_identity
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
@@ -105,6 +106,7 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
         "format": shape,
         "files": [[scan.name, scan.sha256] for scan in scans],
         **({"seed": seed} if data.limit else {}),
+        **shape_identity(shape),
         **tokenizer_identity(model),
     }
     artifact = Artifact(storage, "prepare", identity)

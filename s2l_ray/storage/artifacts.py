@@ -22,6 +22,7 @@ import pyarrow as pa
 
 from s2l_ray.errors import InputError
 from s2l_ray.storage.files import SCHEMA_VERSION, Storage
+from s2l_ray.storage.packages import offering_packages
 
 MANIFEST = "manifest.json"
 _SEAL = "hash"
@@ -200,14 +201,14 @@ def _problem(manifest: Any, stage: str, name: str) -> str | None:
 
 
 def package_versions() -> dict[str, str]:
-    """Return the installed versions of the packages that results can depend on."""
+    """Return the installed versions of the packages that results can depend on, plug-ins of ours among them."""
     versions = {}
     for name in _PACKAGES:
         try:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue  # run from a bare checkout, or without an optional part: there is no version to record
-    return versions
+    return versions | offering_packages()
 
 
 @cache

@@ -83,6 +83,24 @@ def test_recipes_and_selectors_end_with_one_json_object(s2l):
     assert code == 0 and json.loads(out.splitlines()[-1])["s2l"] == ["trajectories"]
 
 
+def test_selectors_of_other_packages_are_listed_and_broken_ones_only_marked(s2l, table, installed, tmp_path):
+    source = "from s2l_ray.selectors.methods.random import Random\nclass Mine(Random):\n    name = 'mine'\nMINE = Mine()\n"
+    names = {"mine": "mine_module:MINE", "bad": "bad_module:MINE", "random": "mine_module:MINE"}
+    installed("s2l-mine", {"selectors": names}, {"mine_module": source, "bad_module": "1 / 0"}, "1.2")
+    code, out, _ = s2l("selectors")
+    *lines, listed = out.splitlines()
+    assert code == 0 and [name for name, needs in json.loads(listed).items() if needs is None] == ["bad", "random"]
+    told = {line.split()[0]: line for line in lines}
+    assert told["mine"].split()[1:] == ["-", "(s2l-mine", "1.2)"], "a class without a docstring is listed too"
+    assert "broken" in told["bad"] and "ZeroDivisionError" in told["bad"]
+    assert "offered by s2l-ray and s2l-mine 1.2" in told["random"]
+    for name, expected in (("mine", 0), ("bad", 2), ("random", 2)):
+        command = ("select", "--trajectories", table, "--selector", name, "--budget", "9", "--output", tmp_path / name)
+        code, out, err = s2l(*command)
+        assert (code, bool(out)) == (expected, not expected) and "Traceback" not in err, err
+    assert json.loads((tmp_path / "mine" / "selection.jsonl").read_text().splitlines()[0])["rank"] == 0
+
+
 def test_somebody_elses_wide_perplexities_with_a_nan_are_selected_from(s2l, tmp_path):
     values = np.random.default_rng(0).uniform(1, 50, (50, 3))
     values[7, 1] = np.nan
