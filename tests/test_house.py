@@ -14,14 +14,14 @@ from s2l_ray.stages.table import STAGES
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "s2l_ray"
 ROOMS = (  # from top to bottom: a room imports from those below it and from no other
-    "cli", "submit", "quickstart", "starter", "report", "export", "sweep", "comparison", "results", "pipeline", "stages", "execution",
+    "testing", "cli", "submit", "quickstart", "starter", "report", "export", "sweep", "comparison", "results", "pipeline", "stages", "execution",
     "selectors", "modeling", "metrics", "rows", "numerics", "tables", "recipe", "progress", "storage", "errors",
 )
-MAX_ARROWS = 110
+MAX_ARROWS = 113
 WITH_TORCH = {"cli", "quickstart", "sweep", "results", "pipeline", "stages", "execution", "modeling"}
 WITH_RAY = {"cli", "submit", "sweep", "results", "pipeline", "stages", "execution"}
 TORCH = {"torch", "transformers", "accelerate", "deepspeed", "safetensors"}
-AT_THE_ROOT = {"__init__", "errors"}
+AT_THE_ROOT = {"__init__", "errors", "testing"}
 
 STAGE_NAMES = {stage.name for stage in STAGES}
 

@@ -11,10 +11,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from s2l_ray.errors import InputError
+from s2l_ray.recipe.registry import SHAPES
 from s2l_ray.rows.conversation import BadRow, Conversation, Turn
 from s2l_ray.rows.leftovers import leftovers
 from s2l_ray.rows.reasons import Reason
 from s2l_ray.rows.shape import detect_shape, to_conversation
+from s2l_ray.testing import SHAPE_PROMISES
 
 DATA = Path(__file__).parents[3] / "shared" / "data"
 
@@ -368,3 +370,23 @@ def test_multiple_choice_is_asked_with_letters(row, said):
 ])
 def test_a_choice_that_is_not_there_is_a_reason(row, detail):
     assert why(row, "multiple_choice") == ("wrong_type", detail)
+
+
+# --- what every shape promises -----------------------------------------------------------------------
+
+GOOD = {
+    "alpaca": {"instruction": "Add.", "input": "1 + 1", "output": "2"},
+    "messages": messages(("system", "Be brief."), ("user", "Hi"), ("assistant", "Hello")),
+    "multiple_choice": {"question": "1 + 1?", "choices": ["1", "2"], "answer": 1},
+    "preference": {"prompt": "1 + 1?", "chosen": "2", "rejected": "3"},
+    "prompt_completion": {"prompt": "1 + 1?", "completion": "2"},
+    "question_answer": {"question": "1 + 1?", "answer": "2", "context": "Sums."},
+    "sharegpt": {"conversations": [{"from": "human", "value": "Hi"}, {"from": "gpt", "value": "Hello"}]},
+    "ultrachat": {"data": ["Hi", "Hello"]},
+}
+
+
+@pytest.mark.parametrize("promise", SHAPE_PROMISES, ids=lambda promise: promise.__name__)
+@pytest.mark.parametrize("name", SHAPES.own)
+def test_ours_keep_every_promise_that_is_asked_of_others(name, promise):
+    promise(SHAPES.find(name), GOOD[name])
