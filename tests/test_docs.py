@@ -104,6 +104,14 @@ def test_the_python_on_its_page_runs(tmp_path, monkeypatch):
     assert len(blocks) >= 3 and (tmp_path / "chosen" / "selection.parquet").exists()
 
 
+def test_the_package_on_the_page_is_the_one_that_is_tested():
+    plugin = ROOT / "tests" / "plugin" / "letters"
+    for language, file in (("toml", "pyproject.toml"), ("python", "test_letters.py")):
+        (block,) = re.findall(rf"```{language}\n(.*?)```", PAGES["docs/selectors.md"], re.DOTALL)
+        lines = (plugin / file).read_text(encoding="utf-8").splitlines()
+        assert [line for line in block.splitlines() if line not in lines] == []
+
+
 @pytest.mark.parametrize("page", [page for page, text in PAGES.items() if "```yaml" in text])
 def test_recipes_on_the_page_are_recipes(page):
     for snippet in re.findall(r"```yaml\n(.*?)```", PAGES[page], re.DOTALL):
@@ -125,7 +133,7 @@ def test_what_is_generated_is_what_the_code_says(reference):
         assert sum(text.count(f"<!-- generated: {name} -->") for text in PAGES.values()) == 1
     for registry, page in ((SELECTORS, "selectors"), (METRICS, "results"), (SHAPES, "data"), (FORMATS, "data")):
         text = PAGES[f"docs/{page}.md"]
-        assert [name for name in registry.names if f"| `{name}` |" not in text] == []
+        assert [name for name in registry.own if f"| `{name}` |" not in text] == []
 
 
 def test_every_trainer_is_on_the_page_with_its_data_and_command():
@@ -174,4 +182,4 @@ def test_the_tree_names_every_part():
 def test_numbers_in_words_are_right():
     assert "and more than twenty other selectors" in README and len(SELECTORS.names) - 1 > 20
     rooms = [path for path in (ROOT / "s2l_ray").iterdir() if (path / "__init__.py").exists()]
-    assert f"The package has {len(rooms) + 1} rooms" in PAGES["docs/architecture.md"]  # errors.py is one too
+    assert f"The package has {len(rooms) + 2} rooms" in PAGES["docs/architecture.md"]  # errors.py and testing.py are, too

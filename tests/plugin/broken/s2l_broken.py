@@ -1,0 +1,3 @@
+"""A package that its author has not finished."""
+
+raise RuntimeError("to be written")

@@ -1,0 +1,1 @@
+"""Letters and replies: how their rows are read, chosen from and judged."""
