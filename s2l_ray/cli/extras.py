@@ -7,6 +7,7 @@ EXTRAS = {
               "tokenizers", "safetensors", "psutil", "rouge_score", "sacrebleu", "math_verify"),
     "report": ("jinja2", "plotly"),
     "harness": ("lm_eval",),
+    "dedup": ("rensa",),
 }
 """Each extra's packages, by the names they are imported by; `pyproject.toml` says what they are for."""
 

@@ -1,7 +1,6 @@
 """From a unit of rows to tokenised examples, with a reason beside every row that is none."""
 
-import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +11,9 @@ from transformers import PreTrainedTokenizerBase
 from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.chat_messages import Reading, each_answer
-from s2l_ray.rows.conversation import BadRow, Conversation, conversation_key
+from s2l_ray.rows.conversation import BadRow, Conversation, digest
 from s2l_ray.rows.leftovers import leftovers
+from s2l_ray.rows.marks import with_marks
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
@@ -68,7 +68,7 @@ class ExampleMaker:
                                          data.template_name)
 
     def make(self, unit: Unit, keep: np.ndarray | None) -> pa.Table:
-        """Return the unit's table; of typed rows with the original columns as a struct `typed`."""
+        """Return the unit's table: PART, marks, and of typed rows the original columns as a struct `typed`."""
         raws = [one for raw in read_unit(unit, keep) for one in self.expand(raw)]
         outcomes = [self.candidate(raw) for raw in raws]
         good = [outcome for outcome in outcomes if isinstance(outcome, Candidate)]
@@ -77,7 +77,7 @@ class ExampleMaker:
             self._row(raw, outcome, next(tokens) if isinstance(outcome, Candidate) else None)
             for raw, outcome in zip(raws, outcomes, strict=True)
         ]
-        table = pa.Table.from_pylist(rows, schema=PART)
+        table = with_marks(pa.Table.from_pylist(rows, schema=PART), conversations_of(outcomes), self._data)
         if self._schema is None or typed_format(unit.format) is None or self._data.turns == "each":
             return table
         typed = read_unit_table(unit, self._schema)
@@ -140,6 +140,11 @@ class ExampleMaker:
         }
 
 
+def conversations_of(outcomes: Iterable[Candidate | BadRow]) -> list[Conversation | None]:
+    """Return each row's conversation, None for a bad row."""
+    return [outcome.conversation if isinstance(outcome, Candidate) else None for outcome in outcomes]
+
+
 def nothing_learned(tokens: TokenizedExample, max_length: int) -> BadRow | None:
     """Return the reason why tokens, cut at this length, are no example; None where they are one."""
     if tokens.learned.any():
@@ -147,8 +152,3 @@ def nothing_learned(tokens: TokenizedExample, max_length: int) -> BadRow | None:
     cut = tokens.full_length > max_length
     why = f"all of the response lies beyond data.max_length={max_length}" if cut else "no response"
     return BadRow(Reason.NO_SUPERVISED_TOKEN, f"{why} ({tokens.full_length} tokens)")
-
-
-def digest(conversation: Conversation) -> str:
-    """Return 32 hex digits that equal conversations share."""
-    return hashlib.sha256(conversation_key(conversation).encode()).hexdigest()[:32]

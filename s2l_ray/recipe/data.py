@@ -13,7 +13,19 @@ ShapeName = Annotated[str, known_in(SHAPES, "auto")]
 PromptStyle = Literal["alpaca", "chat", "plain"]
 Role = Literal["system", "user", "assistant", "tool"]
 IsoDate = Annotated[str, AfterValidator(lambda text: datetime.date.fromisoformat(text).isoformat())]
+Compared = Literal["both", "prompt", "answer"]
 TEMPLATE_DATE = "2025-01-01"
+
+
+class NearDuplicatesConfig(Section):
+    """Which rows are nearly the same as an earlier one (extra `dedup`)."""
+
+    method: Literal["minhash"] = "minhash"
+    """How rows are compared; minhash estimates how many runs of three words two texts share."""
+    threshold: Annotated[float, Field(gt=0, lt=1)]
+    """Jaccard similarity from which on a row is a near-duplicate, for example 0.8."""
+    compare: Compared = "both"
+    """What has to be similar: prompt and answer, each by itself, or one of them."""
 
 
 class DataConfig(Section):
@@ -59,6 +71,8 @@ class DataConfig(Section):
     """Share of quarantined rows above which the run stops."""
     drop_duplicates: bool = True
     """Drop rows whose conversation occurred before."""
+    near_duplicates: NearDuplicatesConfig | None = None
+    """Drop rows that are nearly an earlier one, for example {threshold: 0.8}; null keeps them."""
     shard_rows: Count = 1024
     """Examples in one shard: the unit of scoring, retry and resume."""
 

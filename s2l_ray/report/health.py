@@ -12,6 +12,8 @@ from s2l_ray.rows.reasons import Reason
 from s2l_ray.storage.files import Storage
 
 _EXAMPLES_EACH = 3
+_COMPARED = {"near_duplicates": "near-duplicates"}
+"""Fates of rows that are compared with others -> in words."""
 _MEANING = {
     Reason.NOT_JSON: "the line is no JSON",
     Reason.NOT_AN_OBJECT: "the JSON is no object",
@@ -36,7 +38,7 @@ def health_section(study: Study) -> Section:
     undefined = reasons.get(Reason.NO_SUPERVISED_TOKEN, 0)
     sentences = [
         f"Of {counted(rows['read'], 'row')} read, {rows['examples']:,} are examples, {rows['duplicates']:,} were "
-        f"dropped as duplicates and {rows['quarantined']:,} were quarantined.",
+        f"dropped as duplicates{_left_out(rows)} and {rows['quarantined']:,} were quarantined.",
         f"{counted(pool['num_truncated'], 'example')} ({percent(pool['num_truncated'] / max(rows['examples'], 1))}) "
         f"are truncated to {DataConfig.recorded(pool['identity'], 'max_length'):,} tokens.",
         f"{counted(undefined, 'row')} would have had an undefined loss (no supervised token left) and "
@@ -66,13 +68,21 @@ def _prepared(study: Study) -> list[tuple[str, Mapping[str, Any], Storage]]:
     return sorted(found.values(), key=lambda item: item[1]["fingerprint"] != first)
 
 
+def _left_out(rows: Mapping[str, int]) -> str:
+    """Return how many rows were left out for what they share with others, where that was looked for."""
+    return "".join(f", {rows[key]:,} as {what}" for key, what in _COMPARED.items() if key in rows)
+
+
 def _accounts(prepared: list[tuple[str, Mapping[str, Any], Storage]]) -> Table:
+    compared = [key for key in _COMPARED if any(key in m["rows"] for _, m, _ in prepared)]
+    fates = ("examples", "duplicates", *compared, "quarantined")
     rows = tuple(
-        (label, *(f"{m['rows'][key]:,}" for key in ("read", "examples", "duplicates", "quarantined")),
+        (label, *(f"{m['rows'].get(key, 0):,}" for key in ("read", *fates)),
          f"{m['num_truncated']:,}", f"{m['num_tokens']:,}", f"{m['num_supervised_tokens']:,}")
         for label, m, _ in prepared)
-    columns = ("data", "read", "examples", "duplicates", "quarantined", "truncated", "tokens", "supervised tokens")
-    return Table("Every row is accounted for: read = examples + duplicates + quarantined", columns, rows)
+    names = [_COMPARED.get(fate, fate) for fate in fates]
+    columns = ("data", "read", *names, "truncated", "tokens", "supervised tokens")
+    return Table(f"Every row is accounted for: read = {' + '.join(names)}", columns, rows)
 
 
 def _reasons(reasons: Mapping[str, int], num_read: int) -> Table:

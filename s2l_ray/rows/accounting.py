@@ -1,4 +1,4 @@
-"""Which rows become examples: duplicates dropped, ids given, bad rows set aside; nothing else disappears."""
+"""Which rows become examples: duplicates and twins dropped, ids given, bad rows set aside; nothing else disappears."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,9 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.recipe.data import DataConfig
+from s2l_ray.rows.marks import SIGNATURE
+from s2l_ray.rows.near_duplicates import find_twins, num_parts
 from s2l_ray.rows.reasons import Reason
+from s2l_ray.tables.schemas import NEAR_DUPLICATES
 
 NARROW = ["file", "row", "reason", "detail", "key", "user_id", "unused", "way"]
+"""The columns of the part files that `settle` needs in any case, beside `marks.mark_columns`."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,15 @@ class Accounts:
     """What no model sees of the good rows -> in how many of them it holds anything, the most frequent first."""
     ways: dict[str, int]
     """How what is learned of a chat was found -> number of good rows."""
+    near_duplicates: pa.Table | None = None
+    """Each row that is nearly an earlier one, and that one; None where it was not asked for."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return the number of rows read, and of each fate that was asked for; the fates add up to it."""
+        twins = {} if self.near_duplicates is None else {"near_duplicates": self.near_duplicates.num_rows}
+        return {"read": self.num_read, "examples": self.num_examples, "duplicates": self.num_duplicates, **twins,
+                "quarantined": self.num_quarantined}
 
     @property
     def num_examples(self) -> int:
@@ -43,19 +56,20 @@ class Accounts:
 
 
 def settle(tables: Sequence[pa.Table], data: DataConfig) -> Accounts:
-    """Decide on every row of the part files, given their NARROW columns.
+    """Decide on every row of the part files, given their NARROW columns and marks.
 
-    The first of equal conversations stays (unless `data.drop_duplicates` is off). A user's id that an earlier,
-    different row bears is quarantined as duplicate_id. Without an id column the id is the conversation's hash,
-    with -2, -3, ... for its repetitions.
+    The first of equal conversations stays (unless `data.drop_duplicates` is off), and with `data.near_duplicates` the
+    first of those that are nearly equal. A user's id that an earlier, different row bears is quarantined as
+    duplicate_id. Without an id column the id is the conversation's hash, with -2, -3, ... for its repetitions.
     """
     parts = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     rows = np.concatenate([np.arange(table.num_rows) for table in tables])
-    table = pa.concat_tables(tables).combine_chunks()
+    table = pa.concat_tables([part.select(NARROW) for part in tables]).combine_chunks()
     good = np.flatnonzero(table["reason"].is_null().to_numpy(zero_copy_only=False))
     occurrence = _occurrence(table["key"].take(good))
     kept = good[occurrence == 0] if data.drop_duplicates else good
     num_duplicates = len(good) - len(kept)
+    kept, near_duplicates = _without_twins(tables, table, kept, data)
     if data.id_column is None:
         ids = _numbered(table["key"].take(kept), occurrence[np.isin(good, kept)])
         repeated = np.empty(0, dtype=np.int64)
@@ -66,9 +80,35 @@ def settle(tables: Sequence[pa.Table], data: DataConfig) -> Accounts:
     accounts = Accounts(
         table.num_rows, num_duplicates, _quarantine(table, repeated), ids, parts[kept], rows[kept],
         _frequencies(pc.list_flatten(table["unused"])), _frequencies(table["way"].drop_null()),
+        near_duplicates,
     )
-    assert accounts.num_read == accounts.num_examples + num_duplicates + accounts.num_quarantined
+    num_read, *fates = accounts.counts.values()
+    assert num_read == sum(fates), accounts.counts
     return accounts
+
+
+def _without_twins(
+    tables: Sequence[pa.Table], table: pa.Table, kept: np.ndarray, data: DataConfig
+) -> tuple[np.ndarray, pa.Table | None]:
+    """Return the rows that stay of those kept so far, and what is recorded of the others."""
+    config = data.near_duplicates
+    if config is None:
+        return kept, None
+    # Not of `table`: its columns are copies, and these are the widest.
+    column = pa.chunked_array([chunk for part in tables for chunk in part[SIGNATURE].chunks], tables[0][SIGNATURE].type)
+    column = column.take(kept)
+    signed, bytes_NH = kept[column.is_valid().to_numpy()], _matrix(column.drop_null().combine_chunks())
+    twins = find_twins(bytes_NH, config.threshold, num_parts(config.compare))
+    dropped, first = signed[twins.rows_M], signed[twins.kept_M]
+    places = [table[name].take(pa.array(rows)) for rows in (dropped, first) for name in ("file", "row")]
+    return np.setdiff1d(kept, dropped), pa.table([*places, pa.array(twins.similarities_M)], schema=NEAR_DUPLICATES)
+
+
+def _matrix(column: pa.Array) -> np.ndarray:
+    """Return fixed-size binary without nulls as its bytes, (N, H) uint8."""
+    width = column.type.byte_width
+    whole = np.frombuffer(column.buffers()[1] or b"", dtype=np.uint8)
+    return whole[column.offset * width : (column.offset + len(column)) * width].reshape(-1, width)
 
 
 def _frequencies(values: pa.ChunkedArray) -> dict[str, int]:

@@ -1,5 +1,6 @@
 """What every row becomes: turns of a conversation, with all of the row that shapes it."""
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -46,6 +47,11 @@ def conversation_key(conversation: Conversation) -> str:
     """Return the text that two exact duplicates share: all that a model may see or learn, but white space at ends."""
     turns = "\x1e".join(_turn_key(turn) for turn in conversation.turns)
     return f"{turns}\x1d{conversation.tools}" if conversation.tools else turns
+
+
+def digest(conversation: Conversation) -> str:
+    """Return 32 hex digits that equal conversations share."""
+    return hashlib.sha256(conversation_key(conversation).encode()).hexdigest()[:32]
 
 
 def _turn_key(turn: Turn) -> str:

@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from s2l_ray.errors import InputError
 from s2l_ray.rows.listing import Compression
 
@@ -73,6 +75,24 @@ def plan_units(scans: Sequence[FileScan], rows_per_unit: int) -> list[Unit]:
     if not units:
         raise InputError(f"the {len(scans)} files hold no rows: {', '.join(scan.uri for scan in scans[:5])}")
     return units
+
+
+def sample_units(
+    scans: Sequence[FileScan], rows_per_unit: int, limit: int | None, seed: int
+) -> list[tuple[Unit, np.ndarray | None]]:
+    """Return the units that hold a sample of so many rows, with the offsets to keep; all of them without a limit.
+
+    The sample is drawn evenly over all rows and is the same whatever the units; InputError as `plan_units`.
+    """
+    units = plan_units(scans, rows_per_unit)
+    total = sum(unit.num_rows for unit in units)
+    if limit is None or limit >= total:
+        return [(unit, None) for unit in units]
+    chosen = np.sort(np.random.default_rng(seed).choice(total, limit, replace=False))
+    starts = np.cumsum([0, *(unit.num_rows for unit in units)])
+    cuts = np.searchsorted(chosen, starts)
+    kept = [(unit, chosen[cuts[i] : cuts[i + 1]] - starts[i]) for i, unit in enumerate(units)]
+    return [(unit, keep) for unit, keep in kept if len(keep)]
 
 
 def _unit(file_index: int, scan: FileScan, first_row: int, num_rows: int) -> Unit:

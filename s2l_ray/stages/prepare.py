@@ -20,10 +20,12 @@ from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.hub import scan_pool
+from s2l_ray.rows.marks import mark_columns
+from s2l_ray.rows.near_duplicates import check_installed
 from s2l_ray.rows.scanning import ROWS_PER_UNIT
 from s2l_ray.rows.shape import shape_identity
 from s2l_ray.rows.typed import unify_schemas
-from s2l_ray.rows.units import FileScan, Unit, plan_units
+from s2l_ray.rows.units import FileScan, Unit, sample_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work
@@ -32,6 +34,8 @@ from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.needs import Need
 from s2l_ray.tables.schemas import QUARANTINE
+
+QUARANTINE_FILE, NEAR_DUPLICATES_FILE = "quarantine.parquet", "near_duplicates.parquet"
 
 
 @dataclass(frozen=True)
@@ -96,8 +100,10 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
     Raises
     ------
     InputError
-        A file is missing, empty or unreadable; no format fits.
+        A file is missing, empty or unreadable; no format fits; what finds near-duplicates is not installed.
     """
+    if data.near_duplicates is not None:
+        check_installed()
     scans = scan_pool(storage, data)
     unify_schemas(scans)  # refuses columns of types that do not fit, before any work
     shape = find_shape(scans, data)
@@ -123,7 +129,7 @@ def _check_template(plan: PreparePlan) -> None:
 
 
 def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]:
-    """Write the examples (`examples/`), the rows as they came (`originals/`) and `quarantine.parquet`.
+    """Write the examples (`examples/`), the rows as they came (`originals/`), and tables of those that are none.
 
     Raises
     ------
@@ -131,22 +137,25 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
         No example is left, or more than `data.max_bad_fraction` of the rows are bad.
     """
     started, artifact = time.time(), plan.artifact
-    units = _sampled_units(plan)
+    sample = sample_units(plan.scans, ROWS_PER_UNIT, plan.data.limit, plan.seed)
+    units = [(number, unit, keep) for number, (unit, keep) in enumerate(sample)]
     schema = unify_schemas(plan.scans)
     arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "shape": plan.shape,
                  "schema": schema}
     run_units("prepare: tokenise", _part_writer, arguments, units, resources, unit_name="units", describe=_rows_of)
-    accounts = settle([artifact.read_table(part_file(n), NARROW) for n in range(len(units))], plan.data)
-    artifact.write_table("quarantine.parquet", accounts.quarantine.cast(QUARANTINE))
+    columns = [*NARROW, *mark_columns(plan.data)]
+    accounts = settle([artifact.read_table(part_file(n), columns) for n in range(len(units))], plan.data)
+    artifact.write_table(QUARANTINE_FILE, accounts.quarantine.cast(QUARANTINE))
+    if accounts.near_duplicates is not None:
+        artifact.write_table(NEAR_DUPLICATES_FILE, accounts.near_duplicates)
     _refuse_bad_data(plan, accounts)
     shards = _plan_shards(accounts, plan.data.shard_rows)
     rows = run_units("prepare: shards", ShardWriter, {"artifact": artifact}, shards, resources,
                      describe=lambda shard: f"shard {shard['number']} (first example {shard['ids'][0].as_py()!r})")
     written = sum(row["num_examples"] for row in rows)
-    assert accounts.num_read == written + accounts.num_duplicates + accounts.num_quarantined, accounts
+    assert written == accounts.num_examples, accounts.counts
     facts = {
-        "rows": {"read": accounts.num_read, "examples": written, "duplicates": accounts.num_duplicates,
-                 "quarantined": accounts.num_quarantined},
+        "rows": accounts.counts,
         "quarantine_reasons": _reason_counts(accounts),
         "num_shards": len(shards),
         "num_tokens": sum(row["num_tokens"] for row in rows),
@@ -156,32 +165,32 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
         **({"not_used": accounts.not_used} if accounts.not_used else {}),
         **({"learned_found_by": accounts.ways} if accounts.ways else {}),
     }
+    _report(plan, accounts)
+    artifact.storage.delete_folder(artifact.file("parts"))
+    return artifact.publish(facts, started)
+
+
+def _report(plan: PreparePlan, accounts: Accounts) -> None:
+    """Say what became of the rows that are no examples, and what of the others nobody sees."""
     if accounts.not_used:
         names = ", ".join(f"{name} ({count:,} rows)" for name, count in accounts.not_used.items())
         note(f"prepare: not used: {names}. No model sees them; they stay in the rows")
     if accounts.num_quarantined:
         note(f"prepare: set aside: {_bad_rows(plan, accounts)}")
-    artifact.storage.delete_folder(artifact.file("parts"))
-    return artifact.publish(facts, started)
+    if accounts.near_duplicates is not None and accounts.near_duplicates.num_rows:
+        first = accounts.near_duplicates.slice(0, 1).to_pylist()[0]
+        note(f"prepare: near-duplicates left out: {accounts.near_duplicates.num_rows:,}. First: {first['file']} row "
+             f"{first['row']}, {first['similarity']:.0%} like {first['kept_file']} row {first['kept_row']}, which "
+             f"stays. All are listed in {_place(plan, NEAR_DUPLICATES_FILE)}")
+
+
+def _place(plan: PreparePlan, name: str) -> str:
+    return plan.artifact.storage.uri_of(plan.artifact.file(name))
 
 
 def _rows_of(numbered: tuple[int, Unit, np.ndarray | None]) -> str:
     unit = numbered[1]
     return f"rows {unit.first_row + 1:,} to {unit.first_row + unit.num_rows:,} of {unit.name}"
-
-
-def _sampled_units(plan: PreparePlan) -> list[tuple[int, Unit, np.ndarray | None]]:
-    """Return (number, unit, offsets to keep) of each unit; `data.limit` draws evenly over all rows."""
-    units = plan_units(plan.scans, ROWS_PER_UNIT)
-    total = sum(unit.num_rows for unit in units)
-    limit = plan.data.limit
-    if limit is None or limit >= total:
-        return [(number, unit, None) for number, unit in enumerate(units)]
-    chosen = np.sort(np.random.default_rng(plan.seed).choice(total, limit, replace=False))
-    starts = np.cumsum([0, *(unit.num_rows for unit in units)])
-    cuts = np.searchsorted(chosen, starts)
-    kept = [(unit, chosen[cuts[i] : cuts[i + 1]] - starts[i]) for i, unit in enumerate(units)]
-    return [(number, unit, keep) for number, (unit, keep) in enumerate(k for k in kept if len(k[1]))]
 
 
 def _refuse_bad_data(plan: PreparePlan, accounts: Accounts) -> None:
@@ -192,18 +201,14 @@ def _refuse_bad_data(plan: PreparePlan, accounts: Accounts) -> None:
             f"allows fewer: {_bad_rows(plan, accounts)}. Fix the data, or raise data.max_bad_fraction."
         )
     if accounts.num_examples == 0:
-        raise InputError(f"no example is left of {read:,} rows: see {_quarantine_of(plan)}")
+        raise InputError(f"no example is left of {read:,} rows: see {_place(plan, QUARANTINE_FILE)}")
 
 
 def _bad_rows(plan: PreparePlan, accounts: Accounts) -> str:
     """Return what is wrong with the rows that were set aside, the first of them, and where all are."""
     first = accounts.quarantine.slice(0, 1).to_pylist()[0]
     return (f"{_reason_counts(accounts)}. First: {first['file']} row {first['row']}: {first['reason']}, "
-            f"{first['detail']}. All are listed in {_quarantine_of(plan)}")
-
-
-def _quarantine_of(plan: PreparePlan) -> str:
-    return plan.artifact.storage.uri_of(plan.artifact.file("quarantine.parquet"))
+            f"{first['detail']}. All are listed in {_place(plan, QUARANTINE_FILE)}")
 
 
 def _reason_counts(accounts: Accounts) -> dict[str, int]:

@@ -6,6 +6,7 @@ from typing import Any
 from s2l_ray.starter.survey import Survey
 
 _NAMED = 8  # of many sources or columns; the rest is counted
+_LISTED = 20  # of rows that are left out; programs get them all
 
 
 def findings(found: Survey, max_length: int) -> list[tuple[str, str]]:
@@ -25,6 +26,12 @@ def findings(found: Survey, max_length: int) -> list[tuple[str, str]]:
         ("duplicates", f"{found.num_duplicates:,} (rows that repeat an earlier one)" if look.data.drop_duplicates
          else "kept: data.drop_duplicates is off"),
     ]
+    if found.near_duplicates is not None:
+        lines.append(("near-duplicates", f"{len(found.near_duplicates):,} (rows that are nearly an earlier one)"))
+        lines += [
+            ("near-duplicate", "{file} row {row} is {similarity:.0%} like {kept_file} row {kept_row}".format_map(one))
+            for one in found.near_duplicates[:_LISTED]
+        ]
     lines += [("quarantined", f"{bad.count:,} {reason}, e.g. {bad.file} row {bad.row}: {bad.detail}")
               for reason, bad in found.bad.items()]
     without = lengths.num_without_response(max_length)
@@ -44,7 +51,9 @@ def facts(found: Survey, max_length: int) -> dict[str, Any]:
         "rows": found.look.num_rows, "looked_at": found.num_rows, "shape": found.look.shape,
         "columns": dict(found.fields), "sources": dict(found.sources),
         "scripts": {script: round(share, 4) for script, share in found.scripts.items()},
-        "duplicates": found.num_duplicates, "quarantined": {reason: bad.count for reason, bad in found.bad.items()},
+        "duplicates": found.num_duplicates,
+        **({} if found.near_duplicates is None else {"near_duplicates": list(found.near_duplicates)}),
+        "quarantined": {reason: bad.count for reason, bad in found.bad.items()},
         "without_response": lengths.num_without_response(max_length), "not_used": dict(found.not_used),
         "tokens": {"of_rows": len(lengths.num_tokens_N), "median": lengths.at(0.5), "p95": lengths.at(0.95),
                    "longest": lengths.at(1.0), "share_longer": round(lengths.share_longer(max_length), 4)},

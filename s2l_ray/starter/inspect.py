@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from s2l_ray.modeling.examples import Candidate, ExampleMaker, digest, nothing_learned
+from s2l_ray.modeling.examples import Candidate, ExampleMaker, nothing_learned
 from s2l_ray.modeling.models import load_tokenizer
 from s2l_ray.recipe.model import ModelConfig
-from s2l_ray.rows.conversation import BadRow
+from s2l_ray.rows.conversation import BadRow, digest
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.shape import shape_of
 from s2l_ray.starter.columns import fates

@@ -4,20 +4,21 @@ import itertools
 import time
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.modeling.examples import MAX_DETAIL_CHARS, PART, Candidate, ExampleMaker
+from s2l_ray.modeling.examples import MAX_DETAIL_CHARS, PART, Candidate, ExampleMaker, conversations_of
 from s2l_ray.modeling.models import load_tokenizer
 from s2l_ray.modeling.tokenization import TokenizedExample
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.rows.accounting import NARROW, settle
 from s2l_ray.rows.conversation import Conversation
+from s2l_ray.rows.marks import with_marks
 from s2l_ray.rows.missing import is_missing
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.starter.look import Look, look_into
@@ -91,6 +92,8 @@ class Survey:
     scripts: Mapping[str, float]
     """Unicode's name of a script -> share of the letters."""
     num_duplicates: int
+    near_duplicates: Sequence[Mapping[str, Any]] | None
+    """As `accounting.Accounts` has them; None where they are not asked for."""
     bad: Mapping[str, BadRows]
     """By reason; which rows have no response within a length, `lengths` says."""
     not_used: Mapping[str, int]
@@ -101,7 +104,7 @@ def survey(look: Look, model: ModelConfig, lengths: Lengths | None = None) -> Su
     """Count what a sample of the rows holds, by the very functions that prepare uses, with a model's tokenizer."""
     maker = ExampleMaker(look.data, look.shape, load_tokenizer(model), None)
     fields, letters, sources = Counter[str](), Counter[str](), Counter[str]()
-    rows = []
+    rows, outcomes = [], []
     for raw in look.sample(SURVEYED_ROWS):
         fields.update(str(name) for name, value in (raw.value or {}).items() if not is_missing(value))
         for made in map(maker.candidate, maker.expand(raw)):
@@ -109,10 +112,14 @@ def survey(look: Look, model: ModelConfig, lengths: Lengths | None = None) -> Su
                 sources[made.source] += 1
                 letters.update(itertools.chain.from_iterable(_texts(made.conversation)))
             rows.append(_narrow(raw, made))
-    accounts = settle([pa.Table.from_pylist(rows, schema=pa.schema([PART.field(name) for name in NARROW]))], look.data)
+            outcomes.append(made)
+    table = pa.Table.from_pylist(rows, schema=pa.schema([PART.field(name) for name in NARROW]))
+    accounts = settle([with_marks(table, conversations_of(outcomes), look.data)], look.data)
+    twins = accounts.near_duplicates
     return Survey(
         look, len(rows), dict(fields.most_common()), dict(sources.most_common()), _scripts(letters),
-        accounts.num_duplicates, _by_reason(accounts.quarantine.to_pylist()), accounts.not_used,
+        accounts.num_duplicates, None if twins is None else twins.to_pylist(),
+        _by_reason(accounts.quarantine.to_pylist()), accounts.not_used,
         lengths or measure(look, model),
     )
 

@@ -26,7 +26,10 @@ from s2l_ray.storage.packages import offering_packages
 
 MANIFEST = "manifest.json"
 _SEAL = "hash"
-_PACKAGES = ("s2l-ray", "ray", "torch", "transformers", "accelerate", "deepspeed", "pyarrow", "scikit-learn", "numpy")
+_FATES = ("examples", "duplicates", "near_duplicates", "quarantined")
+"""What becomes of rows that were read."""
+_PACKAGES = ("s2l-ray", "ray", "torch", "transformers", "accelerate", "deepspeed", "pyarrow", "scikit-learn", "numpy",
+             "rensa")
 
 
 def fingerprint(stage: str, identity: Mapping[str, Any], parents: Mapping[str, str]) -> str:
@@ -193,8 +196,8 @@ def _problem(manifest: Any, stage: str, name: str) -> str | None:
         return f"wall_s={wall_s!r} is not a number"
     if not isinstance(rows, dict) or any(type(n) is not int or n < 0 for n in rows.values()):
         return f"rows={rows!r} must be counts"
-    parts = ("examples", "duplicates", "quarantined")
-    if "read" in rows and rows["read"] != sum(rows.get(part, 0) for part in parts):
+    parts = [part for part in _FATES if part in rows]
+    if "read" in rows and rows["read"] != sum(rows[part] for part in parts):
         return f"rows={rows} do not add up: read = {' + '.join(parts)}"
     is_whole = manifest.get(_SEAL) == _hash({key: value for key, value in manifest.items() if key != _SEAL})
     return None if is_whole else "it was changed after it was written"

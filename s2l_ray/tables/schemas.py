@@ -28,6 +28,10 @@ PROBE = pa.schema([("example_id", pa.string()), ("num_supervised_tokens", pa.int
 
 QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
 
+NEAR_DUPLICATES = pa.schema([("file", pa.string()), ("row", pa.int64()), ("kept_file", pa.string()),
+                             ("kept_row", pa.int64()), ("similarity", pa.float32())])
+"""Each row that is nearly an earlier one, the row that stays for it, and their estimated Jaccard similarity."""
+
 SELECTION = pa.schema(
     [
         ("rank", pa.int64()),

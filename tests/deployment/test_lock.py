@@ -68,7 +68,7 @@ def test_what_builds_is_not_changed_by_what_is_installed_after_it():
 
 
 def test_all_is_every_extra_but_the_trackers_and_what_develops():
-    assert set(EXTRAS) == {"train", "report", "all", "quantize", "harness", "mlflow", "wandb", "dev"}
+    assert set(EXTRAS) == {"train", "report", "all", "quantize", "harness", "dedup", "mlflow", "wandb", "dev"}
     assert EXTRAS["all"] == ["s2l-ray[train,report]"] and "s2l-ray[all]" in EXTRAS["dev"]
     assert "--extra all --output-file jobs/requirements.lock" in (ROOT / "Makefile").read_text()
 

@@ -66,6 +66,7 @@ LIES = {
     "rows fractions": (lie(rows={"examples": 9.5}), "must be counts"),
     "rows true": (lie(rows={"examples": True}), "must be counts"),
     "rows that do not add up": (lie(rows={**ROWS, "examples": 8}), "do not add up: read = examples"),
+    "near-duplicates left out": (lie(rows={**ROWS, "near_duplicates": 1}), "read = examples"),
     "quarantine left out": (lie(rows={"read": 10, "examples": 9}), "do not add up"),
     "no time": (lie(wall_s=None), "wall_s=None is not a number"),
     "another fingerprint": (lie(fingerprint="0" * 16), "states fingerprint '0000000000000000', its folder says"),

@@ -120,6 +120,32 @@ def test_same_bytes_for_one_and_two_workers(word_problems, tmp_path):
     assert found[0] == found[1] and len(found[0]) == 8
 
 
+def test_near_duplicates_are_left_out_and_listed_whatever_the_workers(tmp_path, capsys):
+    numbers = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
+    rows = [{"instruction": f"Say these {n} things: {' '.join(numbers[n % 12:] + numbers[:n % 12])}, {n * 'x'} and {n}.",
+             "output": f"I say {n} of them, {n} times."} for n in range(1, 61)]
+    twins = {5: {**rows[4], "instruction": rows[4]["instruction"].upper() + "!"}, 40: {**rows[11], "output": rows[11]["output"] + " "}}
+    for place, row in twins.items():
+        rows.insert(place, row)
+    path = write_lines(tmp_path / "rows.jsonl", rows)
+    found = []
+    for workers in (1, 2):
+        data = {"path": str(path), "near_duplicates": {"threshold": 0.9}, "shard_rows": 16}
+        artifact = prepare(tmp_path / str(workers), data, resources=ResourcesConfig(num_scoring_workers=workers))
+        found.append((artifact.manifest()["rows"], artifact.read_table("near_duplicates.parquet").to_pylist(),
+                      [table.to_pylist() for table in tables(artifact, "examples")]))
+    assert found[0] == found[1]
+    counts, listed, _ = found[0]
+    # The second twin differs by white space at its end alone: it is a duplicate.
+    assert counts == {"read": 62, "examples": 60, "duplicates": 1, "near_duplicates": 1, "quarantined": 0}
+    assert listed == [{"file": "rows.jsonl", "row": 6, "kept_file": "rows.jsonl", "kept_row": 5, "similarity": 1.0}]
+    assert "near-duplicates left out: 1. First: rows.jsonl row 6, 100% like rows.jsonl row 5, which stays" in " ".join(
+        capsys.readouterr().err.split())
+    plain = prepare(tmp_path / "1", {"path": str(path), "shard_rows": 16})
+    assert plain.manifest()["rows"] == {"read": 62, "examples": 61, "duplicates": 1, "quarantined": 0}
+    assert not plain.exists("near_duplicates.parquet") and plain.fingerprint != artifact.fingerprint
+
+
 def test_hub_names_need_the_hub(tmp_path):
     with pytest.raises(InputError, match="'TIGER-Lab/MathInstruct' is neither a folder here nor reachable on the hub"):
         plan_prepare(Storage.open(str(tmp_path)), DataConfig(hub_name="TIGER-Lab/MathInstruct"), MODEL, 0)

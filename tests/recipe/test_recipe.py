@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.data import DataConfig, NearDuplicatesConfig
 from s2l_ray.recipe.evaluation import EvaluationConfig, HarnessConfig, TaskConfig
 from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
@@ -20,7 +20,7 @@ from s2l_ray.recipe.settings import WHERE, Section
 from s2l_ray.recipe.sweep import Draw, SweepConfig
 from s2l_ray.recipe.training import ProxyConfig, TargetConfig
 
-SECTIONS = (Recipe, DataConfig, ModelConfig, LoraConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig,
+SECTIONS = (Recipe, DataConfig, NearDuplicatesConfig, ModelConfig, LoraConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig,
             ProbeConfig, SelectionConfig, TaskConfig, HarnessConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
@@ -146,7 +146,7 @@ def test_the_defaults_are_the_papers_where_it_has_one():
 
 def test_defaults_that_protect_people():
     assert not RECIPE.target.model.trust_remote_code
-    assert RECIPE.data.drop_duplicates
+    assert RECIPE.data.drop_duplicates and RECIPE.data.near_duplicates is None
     assert RECIPE.data.max_bad_fraction == 0.01
 
 
@@ -171,6 +171,11 @@ def test_sections_do_not_change_after_loading():
         (DataConfig, {"path": "a", "hub_name": "b"}, "exactly one of data.path .* and data.hub_name"),
         (DataConfig, {"path": "a", "limit": 0}, "limit: .*greater than or equal to 1"),
         (DataConfig, {"path": "a", "max_bad_fraction": 1.1}, "max_bad_fraction: .*less than or equal to 1"),
+        *((DataConfig, {"path": "a", "near_duplicates": {"threshold": bad}}, f"near_duplicates.threshold: .*{bound}")
+          for bad, bound in ((0, "greater than 0"), (1, "less than 1"), (-0.5, "greater than 0"), (80, "less than 1"))),
+        (DataConfig, {"path": "a", "near_duplicates": {"method": "minhash"}}, "near_duplicates.threshold: Field required"),
+        (DataConfig, {"path": "a", "near_duplicates": {"threshold": 0.8, "method": "simhash"}}, "method: .*'minhash'"),
+        (DataConfig, {"path": "a", "near_duplicates": {"threshold": 0.8, "compare": "source"}}, "compare: .*'both', 'prompt' or 'answer'"),
         (DataConfig, {"path": "a", "format": "csv"}, "format: .*row shape 'csv' is unknown; known: auto, alpaca, messages"),
         (ModelConfig, {}, "exactly one of path .* and config"),
         (ModelConfig, {"path": "a", "config": {"model_type": "gpt2"}}, "exactly one of path .* and config"),

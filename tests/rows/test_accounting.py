@@ -1,5 +1,8 @@
 """Row accounting: read = examples + duplicates + quarantined, against a walk over the rows one by one."""
 
+import itertools
+
+import numpy as np
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -7,6 +10,8 @@ from hypothesis import strategies as st
 
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.accounting import NARROW, settle
+from s2l_ray.rows.marks import SIGNATURE
+from s2l_ray.tables.schemas import NEAR_DUPLICATES
 
 KINDS = {"row": pa.int64(), "unused": pa.list_(pa.string())}
 SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in NARROW])
@@ -111,3 +116,58 @@ def test_no_good_row_at_all(rows, id_column):
     accounts = settle([part(*rows), part()], config(id_column=id_column))
     assert (accounts.num_examples, accounts.num_quarantined) == (0, len(rows))
     assert accounts.ids.type == pa.string()
+
+
+# --- near-duplicates ---------------------------------------------------------------------------------
+
+TWINS = {"threshold": 0.8, "compare": "prompt"}
+
+
+def signed(*rows):
+    """A part table of (key, user_id, what it is like): rows of one letter are near-duplicates, None has no words."""
+    drawn = {letter: np.random.default_rng(ord(letter)).integers(0, 256, 128, dtype=np.uint8).tobytes() for letter in "abcd"}
+    table = part(*[(key, user_id) for key, user_id, _ in rows])
+    return table.append_column(SIGNATURE, pa.array([drawn.get(like) for *_, like in rows], pa.binary(128)))
+
+
+def test_the_first_of_near_duplicates_stays_and_the_others_are_listed_with_it():
+    tables = [signed(("1", None, "a"), ("2", None, "b"), (None, None, None)),
+              signed(("3", None, "a"), ("2", None, "b"), ("4", None, None), ("5", None, "b"), ("6", None, None))]
+    accounts = settle(tables, config(near_duplicates=TWINS))
+    assert accounts.ids.to_pylist() == ["1", "2", "4", "6"] and places(accounts) == [(0, 0), (0, 1), (1, 2), (1, 4)]
+    assert accounts.counts == {"read": 8, "examples": 4, "duplicates": 1, "near_duplicates": 2, "quarantined": 1}
+    assert accounts.near_duplicates.schema == NEAR_DUPLICATES
+    assert accounts.near_duplicates.to_pylist() == [
+        {"file": "f.jsonl", "row": 1, "kept_file": "f.jsonl", "kept_row": 1, "similarity": 1.0},
+        {"file": "f.jsonl", "row": 4, "kept_file": "f.jsonl", "kept_row": 2, "similarity": 1.0}]
+
+
+def test_a_near_duplicates_id_is_free_again():
+    accounts = settle([signed(("1", "7", "a"), ("2", "8", "a"), ("3", "8", "b"))], config(near_duplicates=TWINS, id_column="id"))
+    assert accounts.ids.to_pylist() == ["7", "8"] and places(accounts) == [(0, 0), (0, 2)]
+
+
+def test_equal_rows_that_are_to_stay_are_near_duplicates_all_the_same():
+    accounts = settle([signed(("1", None, "a"), ("1", None, "a"), ("2", None, None), ("2", None, None))],
+                      config(near_duplicates=TWINS, drop_duplicates=False))
+    assert accounts.ids.to_pylist() == ["1", "2", "2-2"]
+    assert accounts.counts == {"read": 4, "examples": 3, "duplicates": 0, "near_duplicates": 1, "quarantined": 0}
+
+
+likes = st.lists(st.tuples(st.none() | st.sampled_from("uvwxyz"), st.just("1"), st.none() | st.sampled_from("abcd")), max_size=14)
+
+
+@given(likes, st.lists(st.integers(0, 14), max_size=3))
+def test_cuts_into_units_change_nothing(rows, cuts):
+    whole = settle([signed(*rows)], config(near_duplicates=TWINS))
+    bounds = [0, *sorted(min(cut, len(rows)) for cut in cuts), len(rows)]
+    units = [signed(*rows[a:b]) for a, b in itertools.pairwise(bounds)]
+    cut = settle(units, config(near_duplicates=TWINS))
+    assert cut.counts == whole.counts and cut.ids.equals(whole.ids)
+    assert cut.near_duplicates["similarity"].equals(whole.near_duplicates["similarity"])
+
+
+@pytest.mark.parametrize("rows", [[], [(None, None, None)]])
+def test_no_row_to_compare(rows):
+    accounts = settle([signed(*rows), signed()], config(near_duplicates=TWINS))
+    assert accounts.near_duplicates.num_rows == 0 and accounts.num_examples == 0

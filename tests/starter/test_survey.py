@@ -43,6 +43,19 @@ def test_rows_are_counted_as_prepare_counts_them(surveyed):
     assert json.loads(json.dumps(facts(found, 512)))["quarantined"] == {"not_json": 2, "missing_field": 1, "empty_field": 1}
 
 
+def test_near_duplicates_are_listed_where_they_are_asked_for(surveyed):
+    text = "The quick brown fox jumps over the lazy dog while eleven other animals of the wood look on and say nothing at all"
+    rows = [{"instruction": text, "output": "Yes."}, {"instruction": "Something else entirely.", "output": "No."},
+            {"instruction": f"{text}!!", "output": "yes"}]
+    assert surveyed(rows).near_duplicates is None
+    found = surveyed(rows, "data.near_duplicates.threshold=0.8")
+    expected = {"file": "mine.jsonl", "row": 3, "kept_file": "mine.jsonl", "kept_row": 1, "similarity": 1.0}
+    assert found.near_duplicates == [expected] == facts(found, 512)["near_duplicates"]
+    said = findings(found, 512)
+    assert ("near-duplicates", "1 (rows that are nearly an earlier one)") in said
+    assert ("near-duplicate", "mine.jsonl row 3 is 100% like mine.jsonl row 1") in said
+
+
 def test_ids_that_two_rows_bear_are_quarantined(surveyed):
     found = surveyed([{**ALPACA, "output": f"{n}", "id": "same"} for n in range(2)], "data.id_column=id")
     assert [(reason, bad.count, bad.row) for reason, bad in found.bad.items()] == [("duplicate_id", 1, 2)]
