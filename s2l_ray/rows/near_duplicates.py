@@ -2,10 +2,12 @@
 
 MinHash (Broder 1997): of two texts' runs of three words, the share of equal numbers among 128 estimates the Jaccard
 similarity. Of each number its lowest byte is kept (b-bit minwise hashing, Li and Koenig 2010): 128 bytes of a row, with
-a standard error of at most 0.045. Candidates share a band of bytes (locality-sensitive hashing).
+a standard error of at most 0.045. Rows count as near from one standard error below the threshold: else half of those at
+the threshold would be missed. Candidates share a band of bytes (locality-sensitive hashing).
 """
 
 import importlib.util
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -62,8 +64,8 @@ def signatures(texts: Sequence[Texts | None], compared: Compared) -> pa.Array:
     lowest_PNH, has_words_PN = _minhashes(rows, num_parts(compared))
     width = NUM_HASHES * num_parts(compared)
     bytes_NH = np.moveaxis(lowest_PNH, 0, -1).reshape(len(texts), width)
-    has_words: list[bool] = has_words_PN.all(axis=0).tolist()
-    found = [row.tobytes() if is_there else None for row, is_there in zip(bytes_NH, has_words, strict=True)]
+    has_words_N = np.logical_and.reduce(has_words_PN)
+    found = [row.tobytes() if is_there else None for row, is_there in zip(bytes_NH, has_words_N, strict=True)]
     return pa.array(found, pa.binary(width))
 
 
@@ -94,7 +96,7 @@ def _minhashes(rows: Sequence[Sequence[str]], parts: int) -> tuple[np.ndarray, n
 
 
 def find_twins(signatures_NH: np.ndarray, threshold: float, parts: int) -> Twins:
-    """Return the rows that are, in all parts, at least so similar to an earlier row that is kept.
+    """Return the rows that are, in all parts, near an earlier row that is kept (from `least_estimate` on).
 
     Rows are looked at in their order: one that is no twin of a kept row is kept. So each twin is one of the row that
     stays for it, which a chain of twins would not promise.
@@ -104,7 +106,8 @@ def find_twins(signatures_NH: np.ndarray, threshold: float, parts: int) -> Twins
     signatures_NH
         uint8; of each row the bytes of its parts' signatures in turn.
     """
-    first_E, second_E = _edges(signatures_NH, threshold, parts)
+    least, length = least_estimate(threshold), band_rows(threshold, signatures_NH.shape[1])
+    first_E, second_E = _edges(signatures_NH, least, length, parts)
     kept_for: dict[int, int] = {}
     starts = np.flatnonzero(np.diff(second_E, prepend=-1))
     for start, end in zip(starts, np.append(starts, len(second_E))[1:], strict=True):
@@ -112,7 +115,7 @@ def find_twins(signatures_NH: np.ndarray, threshold: float, parts: int) -> Twins
         direct = {one for one in neighbours if one not in kept_for}
         # A neighbour that is no longer there stands for the row that stays for it, if that is near enough too.
         beyond = sorted({kept_for[one] for one in neighbours if one in kept_for} - direct)
-        near = estimates(signatures_NH, np.array(beyond, np.int64), np.full(len(beyond), row), parts) >= threshold
+        near = estimates(signatures_NH, np.array(beyond, np.int64), np.full(len(beyond), row), parts) >= least
         there = direct | {one for one, is_near in zip(beyond, near.tolist(), strict=True) if is_near}
         if there:
             kept_for[row] = min(there)
@@ -132,23 +135,28 @@ def estimates(signatures_NH: np.ndarray, first_E: np.ndarray, second_E: np.ndarr
     return found
 
 
+def least_estimate(threshold: float) -> float:
+    """Return the estimate from which on a pair counts: one standard error below the threshold."""
+    return threshold - math.sqrt(threshold * (1 - threshold) / NUM_HASHES)
+
+
 def band_rows(threshold: float, num_hashes: int) -> int:
     """Return the longest band by which pairs at the threshold are still found with `_RECALL`, 1 where none does."""
     lengths = range(_MOST_BAND_ROWS, 0, -1)
     return next((r for r in lengths if 1 - (1 - threshold**r) ** (num_hashes // r) >= _RECALL), 1)
 
 
-def _edges(signatures_NH: np.ndarray, threshold: float, parts: int) -> tuple[np.ndarray, np.ndarray]:
-    """Return pairs of rows that are similar enough, by the second and then the first, each once."""
+def _edges(signatures_NH: np.ndarray, least: float, length: int, parts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return pairs of rows of at least that estimate, by the second and then the first, each once."""
     num_rows, num_hashes = signatures_NH.shape
-    length, found = band_rows(threshold, num_hashes), [np.empty(0, dtype=np.int64)]
+    found = [np.empty(0, dtype=np.int64)]
     for start in range(0, num_hashes - length + 1, length):
         keys_N = np.zeros(num_rows, dtype=np.uint64)
         for byte_N in signatures_NH[:, start : start + length].T:
             keys_N *= _FACTOR
             keys_N += byte_N + np.uint64(1)
         for first_E, second_E in _candidates(keys_N):
-            is_near = estimates(signatures_NH, first_E, second_E, parts) >= threshold
+            is_near = estimates(signatures_NH, first_E, second_E, parts) >= least
             found.append(np.unique(second_E[is_near] * num_rows + first_E[is_near]))
         found = [np.unique(np.concatenate(found))]
     return found[0] % max(1, num_rows), found[0] // max(1, num_rows)

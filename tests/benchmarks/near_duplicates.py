@@ -4,7 +4,8 @@
     python tests/benchmarks/near_duplicates.py --rows 1000000 --only ours leaks datatrove
 
 5 % of the rows are copies of others with a few words changed, their Jaccard similarity to them (runs of three words, prompt
-and answer each) from 0.8 to 1; a fifth of the rows share long templates, which makes none of them twins. 200 rows hold text
+and answer each) from 0.8 to 1. 2 % are copies with more words changed, their similarity from 0.5 to 0.7: these are to stay, as are the
+fifth of the rows that share long templates. 200 rows hold text
 of held-out rows. A dropped row is right where it is the later one of a planted pair. Beside ours, on the same rows, run
 datatrove's MinHash (14 buckets of 8, runs of five words, as its example has it) and datasketch's MinHashLSH, where they are
 installed. Every case runs in a fresh process on one core; its peak is what it adds to that process. Prints a table, then one
@@ -35,7 +36,7 @@ from selection import _memory_mb, setting
 from s2l_ray.rows.compared import Texts, grams, words_of
 from s2l_ray.rows.near_duplicates import SHINGLE_WORDS, find_twins, signatures
 
-PLANTED, TEMPLATED, LEAKS, HELD_OUT = 0.05, 0.2, 200, 2000
+PLANTED, DECOYS, TEMPLATED, LEAKS, HELD_OUT = 0.05, 0.02, 0.2, 200, 2000
 THRESHOLD, UNIT = 0.8, 4096
 VOCABULARY = 17_576
 LETTERS = string.ascii_lowercase
@@ -51,15 +52,16 @@ def draw(rng: np.random.Generator, length: int) -> list[int]:
     return np.minimum(VOCABULARY ** rng.random(length), VOCABULARY - 1).astype(int).tolist()
 
 
-def edited(rng: np.random.Generator, words: list[int]) -> list[int]:
-    """Change up to three words: replaced, left out or added, such that the similarity stays at the threshold or above."""
+def edited(rng: np.random.Generator, words: list[int], least: float, most: float) -> list[int]:
+    """Change some words, replaced, left out or added, such that the similarity is from `least` to `most`."""
+    num_edits = 3 if most == 1 else 1 + len(words) // 8
     while True:
         changed = list(words)
-        for _ in range(rng.integers(0, 4)):
+        for _ in range(rng.integers(0, num_edits + 1)):
             place = int(rng.integers(len(changed)))
             new = draw(rng, 1)
             changed[place : place + int(rng.integers(0, 2))] = [new, [], new][rng.integers(3)]
-        if len(changed) >= SHINGLE_WORDS and jaccard(words, changed) >= THRESHOLD:
+        if len(changed) >= SHINGLE_WORDS and least <= jaccard(words, changed) <= most:
             return changed
 
 
@@ -74,16 +76,18 @@ def make(folder: Path, num_rows: int) -> None:
     rng = np.random.default_rng(0)
     templates = [draw(rng, 40) for _ in range(50)]
     rows: list[Row] = []
-    for n in range(num_rows - int(PLANTED * num_rows)):
+    num_planted, num_decoys = int(PLANTED * num_rows), int(DECOYS * num_rows)
+    for n in range(num_rows - num_planted - num_decoys):
         shared = templates[rng.integers(50)] if n < TEMPLATED * num_rows else []
         rows.append((shared + draw(rng, int(rng.integers(15, 80))), draw(rng, int(rng.integers(10, 120)))))
-    originals = rng.choice(len(rows), num_rows - len(rows), replace=False)
-    pairs = [(int(one), len(rows) + n) for n, one in enumerate(originals)]
-    for one in originals:
+    originals = rng.choice(len(rows), num_planted + num_decoys, replace=False)
+    pairs = [(int(one), len(rows) + n) for n, one in enumerate(originals[:num_planted])]
+    for n, one in enumerate(originals):
+        bounds = (THRESHOLD, 1.0) if n < num_planted else (0.5, 0.7)
         prompt, answer = rows[one]
-        rows.append((edited(rng, prompt), edited(rng, answer)))
+        rows.append((edited(rng, prompt, *bounds), edited(rng, answer, *bounds)))
     held_out = [(templates[0] + draw(rng, int(rng.integers(20, 60))), draw(rng, 20)) for _ in range(HELD_OUT)]
-    unpaired = np.setdiff1d(np.arange(len(rows) - len(pairs)), originals)
+    unpaired = np.setdiff1d(np.arange(num_rows - num_planted - num_decoys), originals)
     leaks = rng.choice(unpaired, LEAKS, replace=False)
     for number, place in enumerate(leaks):
         question = held_out[number][0][40:]

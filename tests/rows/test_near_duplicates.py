@@ -16,6 +16,7 @@ from s2l_ray.rows.near_duplicates import (
     check_installed,
     estimates,
     find_twins,
+    least_estimate,
     num_parts,
     signatures,
 )
@@ -138,7 +139,7 @@ def test_every_dropped_row_is_like_the_kept_row_that_stays_for_it(prompts, thres
     dropped, kept = found.rows_M.tolist(), found.kept_M.tolist()
     assert sorted(set(dropped)) == dropped and not set(dropped) & set(kept)
     assert all(k < d for k, d in zip(kept, dropped, strict=True))
-    assert np.all(found.similarities_M >= np.float32(threshold))
+    assert np.all(found.similarities_M >= np.float32(least_estimate(threshold)))
     assert np.allclose(found.similarities_M, estimates(signed, found.kept_M, found.rows_M, 1))
     stay = [n for n in range(len(prompts)) if n not in dropped]
     same = [(a, b) for a in stay for b in stay if a < b and (signed[a] == signed[b]).all()]
@@ -161,6 +162,16 @@ def test_bands_find_what_is_at_the_threshold(threshold, num_hashes):
     assert found >= 0.995 or rows == 1
     longer = rows + 1
     assert rows == 16 or 1 - (1 - threshold**longer) ** (num_hashes // longer) < 0.995
+
+
+def test_a_pair_counts_from_a_standard_error_below_the_threshold():
+    # sqrt(0.8 * 0.2 / 128) = 0.0354
+    assert least_estimate(0.8) == pytest.approx(0.7646, abs=1e-4) and least_estimate(0.5) == pytest.approx(0.4558, abs=1e-4)
+    rows = np.random.default_rng(0).integers(0, 256, (3, 128), dtype=np.uint8)
+    rows[1], rows[2] = rows[0], rows[0]
+    rows[1, :26] ^= 255  # 102 of 128 are the same: 0.796
+    rows[2, 96:] ^= 255  # 96 of 128: 0.749
+    assert twins(rows, 0.8) == {1: 0}
 
 
 def test_a_missing_library_is_named_with_its_extra(monkeypatch):
