@@ -87,6 +87,26 @@ def test_it_selects_by_name_from_the_command_line(s2l, folder):
     assert np.mean([lengths[one] for one in chosen[0]]) > np.mean(list(lengths.values()))
 
 
+def test_rows_of_their_shape_are_chosen_from_without_a_recipe_and_again_by_another_version(s2l, folder, environment):
+    def chosen():
+        done = s2l("select", "letters.jsonl", "selection.selector=by_length", "selection.controls=[]", "storage=by_version",
+                   "--budget", "0.11")
+        assert done.returncode == 0 and "120 rows, letters" in " ".join(done.stderr.split()), done.stderr
+        found = json.loads(done.stdout.splitlines()[-1])
+        return found["arms"]["by_length"]["subset"], [stage["reused"] for stage in found["stages"]]
+
+    first, _ = chosen()
+    assert len(Path(first).read_text().splitlines()) == 13 and chosen() == (first, [True, True])
+    (metadata,) = environment.parent.parent.glob("lib/python*/site-packages/s2l_letters-1.2.dist-info/METADATA")
+    whole = metadata.read_text()
+    try:
+        metadata.write_text(whole.replace("Version: 1.2", "Version: 1.3"))
+        other, reused = chosen()
+        assert other != first and reused == [False, False], "rows read and chosen by another version are others"
+    finally:
+        metadata.write_text(whole)
+
+
 @pytest.mark.parametrize(("name", "said"), [
     ("half_written", "selector 'half_written' of s2l-broken 0.3 (entry point s2l_broken:SELECTOR) cannot be loaded: RuntimeError: to be written"),
     ("density", "selector 'density' is offered by s2l-ray and s2l-broken 0.3: uninstall one of them"),
