@@ -28,6 +28,7 @@ WHERE_FIELDS = {
     Recipe: {"name", "storage", "report_to"},
     DataConfig: {"path", "hub_name", "hub_config", "hub_revision", "hub_rows", "split"},  # prepare hashes the files themselves
     ModelConfig: {"path", "revision", "tokenizer"},  # the stages hash the model's own files
+    NearDuplicatesConfig: set(),
     LoraConfig: set(),
     ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints"},
     TargetConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints", "offload_optimizer"},
