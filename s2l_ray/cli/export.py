@@ -2,7 +2,7 @@
 
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -61,6 +61,9 @@ def merge(
     run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME) or name.")],
     arm: Arm = None,
     output: Annotated[Path | None, typer.Option(help="Folder to write, else ./NAME-merged.")] = None,
+    precision: Annotated[
+        Literal["base", "fp32"], typer.Option(help="Of the weights: the base's own, or fp32, which rounds nothing.")
+    ] = "base",
     storage: StorageOption = "./out",
     debug: Debug = False,
 ) -> None:
@@ -71,8 +74,11 @@ def merge(
         quiet()
         record = find_record(run, storage)
         folder = output or Path(f"{record.name}-merged")
-        found = write_merged_target(record.storage, fine_tuned(record, arm), folder)
+        found = write_merged_target(record.storage, fine_tuned(record, arm), folder, precision)
         note(f"{found['base']} and its adapters, {found['num_weights']:,} weights in {found['dtype']}: {folder}")
+        if found["dtype"] != "float32":
+            note(f"{found['dtype']} rounds away what adapters change by less than it can tell apart, so answers may "
+                 "differ from those that were evaluated: --precision fp32 keeps all of it, in twice the room")
         print_json({"folder": str(folder), **found})
 
 

@@ -4,7 +4,7 @@ import json
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -230,15 +230,15 @@ def parameter_count(folder: Path) -> int:
     return total
 
 
-def write_merged(adapter: Path, output: Path, name: str) -> dict[str, Any]:
-    """Write an adapter's folder as one whole model with its tokenizer, in the precision that its base is stored in.
-
-    Merged in fp32. Returns what it is made of.
+def write_merged(adapter: Path, output: Path, name: str, precision: Literal["base", "fp32"] = "base") -> dict[str, Any]:
+    """Write an adapter's folder as one whole model with its tokenizer. Merged in fp32. Returns what it is made of.
 
     Parameters
     ----------
     name
         What people call the adapter's folder.
+    precision
+        What it is stored in: what the base is, which may round away part of what the adapter changes; or fp32.
 
     Raises
     ------
@@ -251,8 +251,8 @@ def write_merged(adapter: Path, output: Path, name: str) -> dict[str, Any]:
         raise InputError(f"{str(output)!r} is not empty: give another folder")
     base = base_of(adapter)
     model = load_model(ModelConfig(path=str(adapter)), vocab_size=0, seed=0)
-    stored = AutoConfig.from_pretrained(os.path.expanduser(base.path or ""), revision=base.revision,
-                                        trust_remote_code=base.trust_remote_code).dtype
+    stored = None if precision == "fp32" else AutoConfig.from_pretrained(
+        os.path.expanduser(base.path or ""), revision=base.revision, trust_remote_code=base.trust_remote_code).dtype
     with tempfile.TemporaryDirectory(prefix=f"{output.name}-", dir=output.parent) as scratch:
         save_weights(model.to(stored or torch.float32), Path(scratch))  # type: ignore[arg-type]
         load_tokenizer(ModelConfig(path=str(adapter))).save_pretrained(scratch)
