@@ -13,6 +13,7 @@ from s2l_ray.cli.main import main
 from s2l_ray.execution.attempts import UnitError
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.report.row_scores import write_row_scores
+from s2l_ray.results.record import find_record
 from s2l_ray.stages.select import select_from_file
 from s2l_ray.stages.trajectories import run_trajectories
 from s2l_ray.storage.artifacts import Artifact
@@ -153,12 +154,15 @@ def test_the_exported_file_selects_as_the_run_did(scored, tmp_path, capsys):
 def test_the_table_of_every_row_counts_as_the_selection_does(scored, tmp_path):
     _, plan = scored
     said = write_row_scores(f"{plan.storage.uri}/{plan.folder}", "", tmp_path / "rows.parquet")
-    table, selection = pq.read_table(tmp_path / "rows.parquet"), plan.step("select", "s2l").artifact
-    kept = {row["example_id"]: row["rank"] for row in selection.read_table("selection.parquet").to_pylist()}
+    table = pq.read_table(tmp_path / "rows.parquet")
+    # Of the run's record: another test may have run it with other settings since.
+    record = find_record(f"{plan.storage.uri}/{plan.folder}", "")
+    (folder,) = [f"select/{step['fingerprint']}" for step in record.steps if step["stage"] == "select" and step["arm"] == "s2l"]
+    kept = {row["example_id"]: row["rank"] for row in plan.storage.read_table(f"{folder}/selection.parquet").to_pylist()}
     assert said["rows"] == plan.step("prepare").artifact.manifest()["rows"]["examples"]
     assert {i: r for i, r in zip(table["example_id"].to_pylist(), table["s2l_rank"].to_pylist(), strict=True)
             if r is not None} == kept
-    sizes = {fact["cluster"]: fact["size"] for fact in selection.read_json("findings.json")["clusters"] if fact["size"]}
+    sizes = {fact["cluster"]: fact["size"] for fact in plan.storage.read_json(f"{folder}/findings.json")["clusters"] if fact["size"]}
     counted = {entry["values"]: entry["counts"] for entry in table["s2l_cluster"].value_counts().to_pylist()}
     assert sum(abs(counted[cluster] - size) for cluster, size in sizes.items()) <= 2, "but for a row between two centroids"
     losses = losses_matrix(read(plan.step("trajectories").artifact, "shards"))
