@@ -16,6 +16,7 @@ from s2l_ray.results.record import find_record, fine_tuned
 Run = Annotated[
     str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME) or name; or a selection (./out/select/...).")
 ]
+RunName = Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")]
 StorageOption = Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")]
 Arm = Annotated[
     str | None, typer.Option(help="A control of the run, or a trial of the sweep, instead of the run's own selection.")
@@ -58,7 +59,7 @@ def export(
 
 
 def merge(
-    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME) or name.")],
+    run: RunName,
     arm: Arm = None,
     output: Annotated[Path | None, typer.Option(help="Folder to write, else ./NAME-merged.")] = None,
     precision: Annotated[

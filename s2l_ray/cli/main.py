@@ -50,8 +50,7 @@ for stage in STAGES:
     else:
         app.command(stage.name, help=f"Run a recipe up to `{stage.name}`: {stage.summary}.")(work.stage_command(stage))
 for command in (work.quickstart, work.sweep, work.submit, work.report, export.export, export.merge, export.push,
-                views.compare, views.scores, views.failures,
-                views.status, views.selectors, views.recipes):
+                views.compare, views.scores, views.failures, views.status, views.selectors, views.recipes):
     app.command()(command)
 
 

@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from s2l_ray.cli.export import RunName, StorageOption
 from s2l_ray.cli.output import exit_codes, print_json, print_tables
 from s2l_ray.cli.work import Debug
 from s2l_ray.progress.wording import clock, counts
@@ -29,8 +30,8 @@ def compare(
 
 
 def scores(
-    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
-    storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
+    run: RunName,
+    storage: StorageOption = "./out",
     output: Annotated[
         Path | None, typer.Option(help="Parquet file to write; without it scores.parquet in the run's folder.")
     ] = None,
@@ -44,12 +45,12 @@ def scores(
 
 
 def failures(
-    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
+    run: RunName,
     arm: Annotated[str | None, typer.Option(help="Whose target: s2l, random, ...; without it the recipe's.")] = None,
     pool: Annotated[
         int, typer.Option(help="So many rows of the pool too, those that the proxy learned least.", min=0)
     ] = 0,
-    storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
+    storage: StorageOption = "./out",
     output: Annotated[
         Path | None, typer.Option(help="JSONL file to write; without it failures-ARM.jsonl in the run's folder.")
     ] = None,
@@ -63,8 +64,8 @@ def failures(
 
 
 def status(
-    run: Annotated[str, typer.Argument(help="Run or sweep: its folder (./out/runs/NAME), or its name.")],
-    storage: Annotated[str, typer.Option(help="Storage the run is in, when only its name is given.")] = "./out",
+    run: RunName,
+    storage: StorageOption = "./out",
     debug: Debug = False,
 ) -> None:
     """Print the steps of a run or a sweep, their state, rows and wall time, and what is left."""

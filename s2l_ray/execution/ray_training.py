@@ -81,9 +81,9 @@ def _may_go_on(error: Exception, *, is_elastic: bool) -> bool:
     if isinstance(error, RayActorError):  # of the controller: its process died
         return True
     cause = error.controller_failure if isinstance(error, ControllerError) else None
-    if isinstance(cause, RayActorError) or (cause is not None and is_start_failure(cause, for_want_of_room=is_elastic)):
-        return True
-    return is_elastic and cause is None
+    if cause is None:
+        return is_elastic
+    return isinstance(cause, RayActorError) or is_start_failure(cause, for_want_of_room=is_elastic)
 
 
 def _fit(

@@ -43,7 +43,7 @@ def train(
 
         outcome = train_with_ray(run, read_examples(examples, selected), _RESUME, resources)
     for left in run.storage.list_names(run.folder):
-        if left == _RESUME:
+        if left.startswith(_RESUME):  # earlier versions put the number of workers behind it
             run.storage.delete_folder(f"{run.folder}/{left}")
     if len(outcome["num_workers_used"]) > 1:
         used = ", then ".join(map(str, outcome["num_workers_used"]))

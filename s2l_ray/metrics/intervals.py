@@ -67,6 +67,11 @@ def paired_difference(
     return mean_interval(values_a_N - values_b_N, rng, num_resamples)
 
 
+def share_interval(values_N: np.ndarray) -> Estimate:
+    """The share of ones among values that are 0 or 1, as `proportion_interval`; nothing is drawn."""
+    return proportion_interval(round(float(values_N.sum())), len(values_N))
+
+
 def proportion_interval(num_successes: int, n: int) -> Estimate:
     """The proportion `num_successes / n` with its Wilson score interval; no randomness, sound at 0 and at n.
 

@@ -91,21 +91,19 @@ def _of_tasks(study: Study, arm: Arm) -> Iterator[tuple[str, list[dict[str, Any]
 
 def _least_learned(study: Study, arm: Arm, count: int) -> list[dict[str, Any]]:
     """Return the rows of the pool whose loss fell least, the least first, equal ones in the order of their ids."""
-    for step in arm.steps:
-        manifest = study.manifest(arm.storage, "trajectories", step["fingerprint"]) if (
-            step["stage"] == "trajectories") else None
-        if manifest is not None and len(manifest["points"]) > 1:
-            folder = f"trajectories/{step['fingerprint']}/shards"
-            table = pa.concat_tables([arm.storage.read_table(f"{folder}/{name}", ["example_id", "losses"])
-                                      for name in arm.storage.list_names(folder)])
-            losses_NC = losses_matrix(table)
-            falls_N = losses_NC[:, 0] - losses_NC[:, -1]
-            order = np.lexsort((np.array(table["example_id"].to_pylist()), falls_N))[:count]
-            about = [{"task": None, "loss_fall": float(falls_N[row]), "last_loss": float(losses_NC[row, -1])}
-                     for row in order]
-            ids = table["example_id"].take(pa.array(order))
-            return _with_originals(arm.storage, manifest["parents"]["examples"], ids, about)
-    raise InputError("--pool: this run has no trajectories of two points or more, so no loss fell")
+    manifest = study.manifest_of(arm, "select")
+    trajectories = None if manifest is None else study.trajectories_of(arm, manifest["parents"]["examples"])
+    if trajectories is None or len(trajectories["points"]) < 2:
+        raise InputError("--pool: this run has no trajectories of two points or more, so no loss fell")
+    folder = f"trajectories/{trajectories['fingerprint']}/shards"
+    table = pa.concat_tables([arm.storage.read_table(f"{folder}/{name}", ["example_id", "losses"])
+                              for name in arm.storage.list_names(folder)])
+    losses_NC = losses_matrix(table)
+    falls_N = losses_NC[:, 0] - losses_NC[:, -1]
+    order = np.lexsort((np.array(table["example_id"].to_pylist()), falls_N))[:count]
+    about = [{"task": None, "loss_fall": float(falls_N[row]), "last_loss": float(losses_NC[row, -1])} for row in order]
+    ids = table["example_id"].take(pa.array(order))
+    return _with_originals(arm.storage, trajectories["parents"]["examples"], ids, about)
 
 
 def _with_originals(

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.numerics.kmeans import nearest_centroids
@@ -52,7 +53,7 @@ def read_members(sample: PoolSample, findings: Mapping[str, Any], selection: Map
     clusters = sorted(findings.get("clusters", []), key=lambda c: (-c["size"], c["cluster"]))
     labels_M, distances_M = nearest_clusters(
         clusters, selection, sample.losses_MC, sample.fractions_C, sample.sources_M)
-    _recorded(sample, labels_M, distances_M)
+    with_recorded(sample.selection, sample.places_M, labels_M, distances_M)
     return Members(tuple(clusters), labels_M, distances_M)
 
 
@@ -97,10 +98,12 @@ def _assign(
     labels_M[rows] = np.array([cluster["cluster"] for cluster in filled])[nearest]
 
 
-def _recorded(sample: PoolSample, labels_M: np.ndarray, distances_M: np.ndarray) -> None:
-    """Put in what the selection table says of the chosen rows; in place."""
-    rows = np.flatnonzero(sample.chosen_M)
+def with_recorded(
+    selection: pa.Table, places_M: np.ndarray, labels_M: np.ndarray, distances_M: np.ndarray
+) -> None:
+    """Put in what a selection table says of the rows that it holds, at these places (-1: not chosen); in place."""
+    rows = np.flatnonzero(places_M >= 0)
     for name, values_M in (("cluster", labels_M), ("distance", distances_M)):
-        if name in sample.selection.column_names and sample.selection[name].null_count < sample.selection.num_rows:
-            column = sample.selection[name].take(sample.places_M[rows])
+        if name in selection.column_names and selection[name].null_count < selection.num_rows:
+            column = selection[name].take(places_M[rows])
             values_M[rows] = pc.fill_null(column, _NONE if name == "cluster" else np.nan).to_numpy()

@@ -1,7 +1,8 @@
 """A bounded sample of the pool's numbers: what the plots of a pool of any size are made from."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -88,7 +89,8 @@ def read_pool(study: Study, arm: Arm, random: Arm | None, rng: np.random.Generat
     kept_B[rng.permutation(selection.num_rows)[:MOST_ROWS]] = True
     wanted = _Wanted(np.sort(rng.permutation(num_rows)[:MOST_ROWS]), selection["example_id"].combine_chunks(), kept_B,
                      _ids_of(random))
-    trajectories, fractions_C = _trajectories_of(study, arm, examples)
+    found = study.trajectories_of(arm, examples)
+    trajectories = None if found is None else found["fingerprint"]
     per_block = max(1, _BLOCK_ROWS * int(prepared["num_shards"]) // max(num_rows, 1))
     table = pa.concat_tables(list(_blocks(storage, examples, trajectories, wanted, per_block)))
 
@@ -98,7 +100,7 @@ def read_pool(study: Study, arm: Arm, random: Arm | None, rng: np.random.Generat
     return PoolSample(
         storage, examples, num_rows, table["example_id"].combine_chunks(),
         np.array(table["source"].to_pylist(), dtype=object), column("num_tokens"), column("num_supervised_tokens"),
-        losses_matrix(table) if trajectories else None, fractions_C, column("shard"), column("row"),
+        losses_matrix(table) if found else None, fractions_of(found) if found else None, column("shard"), column("row"),
         column("drawn"), column("place") >= 0, column("random"), column("place"), selection,
     )
 
@@ -108,16 +110,6 @@ def _ids_of(arm: Arm | None) -> pa.Array:
         return pa.array([], pa.string())
     file = f"select/{arm.fingerprint('select')}/selection.parquet"
     return arm.storage.read_table(file, ["example_id"])["example_id"].combine_chunks()
-
-
-def _trajectories_of(study: Study, arm: Arm, examples: str) -> tuple[str | None, np.ndarray | None]:
-    """Return the finished trajectories of this pool in the arm's line, and the fraction of each point."""
-    for step in arm.steps:
-        if step["stage"] == "trajectories":
-            manifest = study.manifest(arm.storage, "trajectories", step["fingerprint"])
-            if manifest is not None and manifest["parents"]["examples"] == examples:
-                return step["fingerprint"], np.array([point["fraction"] for point in manifest["points"]])
-    return None, None
 
 
 def _blocks(
@@ -132,19 +124,35 @@ def _blocks(
             table = table.append_column("shard", pa.array(np.full(table.num_rows, shard)))
             table = table.append_column("row", pa.array(np.arange(table.num_rows)))
             if trajectories is not None:
-                file = f"trajectories/{trajectories}/shards/{name}"
-                table = table.append_column("losses", _losses(storage, file, table))
+                table = table.append_column("losses", losses_of(storage, trajectories, name, table))
             tables.append(table)
         block = pa.concat_tables(tables)
         yield _kept(block, start, wanted)
         start += block.num_rows
 
 
-def _losses(storage: Storage, file: str, examples: pa.Table) -> pa.ChunkedArray:
-    table = storage.read_table(file, ["example_id", "losses"])
+def fractions_of(trajectories: Mapping[str, Any]) -> np.ndarray:
+    """Return the training fraction of each point, by the trajectories' manifest, (C,)."""
+    return np.array([point["fraction"] for point in trajectories["points"]])
+
+
+def losses_of(storage: Storage, trajectories: str, shard: str, examples: pa.Table) -> pa.ChunkedArray:
+    """Return the losses of a shard's examples at all points."""
+    return beside(examples, storage, f"trajectories/{trajectories}/shards/{shard}", ["losses"])["losses"]
+
+
+def beside(examples: pa.Table, storage: Storage, file: str, columns: list[str]) -> pa.Table:
+    """Return columns of another table about the same examples, in the same order.
+
+    Raises
+    ------
+    RuntimeError
+        It is about others.
+    """
+    table = storage.read_table(file, ["example_id", *columns])
     if not table["example_id"].equals(examples["example_id"]):
         raise RuntimeError(f"{file} is about other rows than the pool's shard of the same name: delete its folder")
-    return table["losses"]
+    return table
 
 
 def _kept(block: pa.Table, start: int, wanted: _Wanted) -> pa.Table:

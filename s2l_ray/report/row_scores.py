@@ -12,7 +12,8 @@ import pyarrow.parquet as pq
 
 from s2l_ray.errors import InputError
 from s2l_ray.report.arms import Arm
-from s2l_ray.report.members import nearest_clusters
+from s2l_ray.report.members import nearest_clusters, with_recorded
+from s2l_ray.report.pool import beside, fractions_of, losses_of
 from s2l_ray.report.study import Study, read_study
 from s2l_ray.selectors.methods.learning_percentage import epoch_1_point, learning_percentages
 from s2l_ray.storage.files import Storage
@@ -36,10 +37,11 @@ class _Selection:
 
 
 @dataclass(frozen=True)
-class _Trajectories:
-    """Where the losses are, at which steps and fractions."""
+class _Points:
+    """Where the losses are, and at which steps and fractions."""
 
-    fingerprint: str
+    trajectories: str
+    """Fingerprint."""
     steps: list[int]
     fractions_C: np.ndarray
     epoch_1: int | None
@@ -67,13 +69,13 @@ def write_row_scores(run: str, storage: str, output: Path | None) -> dict[str, A
     selections, pool = [_selection(study, arm) for arm in arms], _pool_of(study, arms[0])
     if any(_pool_of(study, arm) != pool for arm in arms):
         raise InputError(f"the trials of {run!r} select from different pools: give the name of a run")
-    place, found = arms[0].storage, _trajectories(study, arms[0], pool)
+    place, points = arms[0].storage, _points_of(study, arms[0], pool)
     target = Storage(str(output.absolute().parent)) if output else place
     name = output.name if output else f"{study.records[0].folder}/scores.parquet"
     num_rows, writer = 0, None
     with target.writing(name) as path:
         try:
-            for table in _tables(place, pool, found, selections):
+            for table in _tables(place, pool, points, selections):
                 writer = writer or pq.ParquetWriter(path, table.schema, target.filesystem, compression="zstd")
                 writer.write_table(table)
                 num_rows += table.num_rows
@@ -103,50 +105,39 @@ def _selection(study: Study, arm: Arm) -> _Selection:
                       manifest["selection"], candidates)
 
 
-def _trajectories(study: Study, arm: Arm, pool: str) -> _Trajectories | None:
-    """Return the finished trajectories of this pool in an arm's line."""
-    for step in arm.steps:
-        manifest = study.manifest(arm.storage, "trajectories", step["fingerprint"]) if (
-            step["stage"] == "trajectories") else None
-        if manifest is not None and manifest["parents"]["examples"] == pool:
-            fractions_C = np.array([point["fraction"] for point in manifest["points"]])
-            try:
-                epoch_1 = epoch_1_point(fractions_C, float(study.recipe["selection"]["epoch_1_fraction"]))
-            except InputError:  # no point there: the table is without that column
-                epoch_1 = None
-            steps = [int(point["step"]) for point in manifest["points"]]
-            return _Trajectories(step["fingerprint"], steps, fractions_C, epoch_1)
-    return None
+def _points_of(study: Study, arm: Arm, pool: str) -> _Points | None:
+    trajectories = study.trajectories_of(arm, pool)
+    if trajectories is None:
+        return None
+    fractions_C = fractions_of(trajectories)
+    try:
+        epoch_1 = epoch_1_point(fractions_C, float(study.recipe["selection"]["epoch_1_fraction"]))
+    except InputError:  # no point there: the table is without that column
+        epoch_1 = None
+    steps = [int(point["step"]) for point in trajectories["points"]]
+    return _Points(trajectories["fingerprint"], steps, fractions_C, epoch_1)
 
 
 def _tables(
-    storage: Storage, pool: str, trajectories: _Trajectories | None, selections: Sequence[_Selection]
+    storage: Storage, pool: str, points: _Points | None, selections: Sequence[_Selection]
 ) -> Iterator[pa.Table]:
     """Yield the table of each shard."""
     for shard in storage.list_names(f"prepare/{pool}/examples"):
         table = storage.read_table(f"prepare/{pool}/examples/{shard}", _EXAMPLE)
-        origin = storage.read_table(f"prepare/{pool}/originals/{shard}", ["example_id", "file", "row"])
-        columns = {"example_id": table["example_id"]} | {n: _same(origin, table, shard)[n] for n in ("file", "row")}
+        origin = beside(table, storage, f"prepare/{pool}/originals/{shard}", ["file", "row"])
+        columns = {"example_id": table["example_id"], "file": origin["file"], "row": origin["row"]}
         columns |= {name: table[name] for name in _EXAMPLE[1:]}
-        losses_NC = None
-        if trajectories is not None:
-            file = f"trajectories/{trajectories.fingerprint}/shards/{shard}"
-            scored = storage.read_table(file, ["example_id", "losses"])
-            losses_NC = losses_matrix(_same(scored, table, shard))
-            columns |= _of_losses(losses_NC, trajectories)
+        losses_NC = fractions_C = None
+        if points is not None:
+            losses = losses_of(storage, points.trajectories, shard, table)
+            losses_NC, fractions_C = losses_matrix(pa.table({"losses": losses})), points.fractions_C
+            columns |= _of_losses(losses_NC, points)
         for selection in selections:
-            fractions_C = None if trajectories is None else trajectories.fractions_C
             columns |= _of_selection(selection, table, losses_NC, fractions_C)
         yield pa.table(columns)
 
 
-def _same(other: pa.Table, examples: pa.Table, shard: str) -> pa.Table:
-    if not other["example_id"].equals(examples["example_id"]):
-        raise RuntimeError(f"{shard}: its tables are about other rows than the pool's: delete their folders")
-    return other
-
-
-def _of_losses(losses_NC: np.ndarray, points: _Trajectories) -> dict[str, np.ndarray]:
+def _of_losses(losses_NC: np.ndarray, points: _Points) -> dict[str, np.ndarray]:
     columns = {f"loss_{step}": losses_NC[:, point] for point, step in enumerate(points.steps)}
     columns |= {"mean_loss": losses_NC.mean(axis=1, dtype=np.float64), "last_loss": losses_NC[:, -1],
                 "loss_fall": losses_NC[:, 0] - losses_NC[:, -1]}
@@ -160,21 +151,18 @@ def _of_selection(
 ) -> dict[str, Any]:
     """Return an arm's columns for a shard's rows."""
     ids = examples["example_id"].combine_chunks()
-    places = pc.index_in(ids, value_set=selection.table["example_id"].combine_chunks())
-    chosen_N = places.is_valid().to_numpy(zero_copy_only=False)
+    ranks = pc.index_in(ids, value_set=selection.table["example_id"].combine_chunks())
+    places_N = pc.fill_null(ranks, -1).to_numpy()
     sources_N = np.array(examples["source"].to_pylist(), dtype=object)
     labels_N, distances_N = nearest_clusters(selection.clusters, selection.settings, losses_NC, fractions_C, sources_N)
-    for column, values_N in (("cluster", labels_N), ("distance", distances_N)):
-        recorded = selection.table[column].combine_chunks().take(places.filter(places.is_valid()))
-        if recorded.null_count < len(recorded):
-            values_N[chosen_N] = recorded.to_numpy(zero_copy_only=False)
+    with_recorded(selection.table, places_N, labels_N, distances_N)
     usable_N = np.ones(len(ids), dtype=bool) if selection.candidates is None else pc.is_in(
         ids, value_set=selection.candidates).to_numpy(zero_copy_only=False)
     names = f"{selection.name}_rank", f"{selection.name}_cluster", f"{selection.name}_distance", f"{selection.name}_why"
     return dict(zip(names, (
-        places.cast(pa.int64()), pa.array(labels_N, mask=(labels_N < 0) | ~usable_N),
+        ranks.cast(pa.int64()), pa.array(labels_N, mask=(labels_N < 0) | ~usable_N),
         pa.array(distances_N, mask=np.isnan(distances_N) | ~usable_N),
-        pa.array(_why(chosen_N, usable_N, labels_N, selection.clusters), pa.string()),
+        pa.array(_why(places_N >= 0, usable_N, labels_N, selection.clusters), pa.string()),
     ), strict=True))
 
 

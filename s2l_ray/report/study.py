@@ -62,6 +62,12 @@ class Study:
         """Return the manifest of an arm's select, finetune or evaluate step, or None where it is not finished."""
         return self.manifest(arm.storage, stage, arm.fingerprint(stage))
 
+    def trajectories_of(self, arm: Arm, pool: str) -> dict[str, Any] | None:
+        """Return the manifest of the finished trajectories of a prepared pool in an arm's line, None without any."""
+        own = (self.manifest(arm.storage, "trajectories", step["fingerprint"]) for step in arm.steps
+               if step["stage"] == "trajectories")
+        return next((found for found in own if found is not None and found["parents"]["examples"] == pool), None)
+
     def find(self, storage: Storage, fingerprint: str) -> dict[str, Any] | None:
         """Return the manifest of a step of any stage by its fingerprint alone."""
         stages = [step["stage"] for record in self.records for step in record.steps

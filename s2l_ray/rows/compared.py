@@ -19,7 +19,8 @@ _WORD = r"\pL\pN\pM"
 _UNPARTED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}"
 _SYMBOLS = r"\pS*/%"
 _MINUS = (r"-(\s?\pN)", " \u2212 \\1")  # before a number a dash is an operator, which other dashes are not
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
+FACTOR = np.uint64(0x9E3779B97F4A7C15)
+"""By which hashes of several things in a row are made one."""
 
 
 @dataclass(frozen=True)
@@ -112,6 +113,6 @@ def grams(words: Words, length: int) -> Grams:
     starts_G = np.arange(len(texts_G)) + np.repeat(words.bounds_T1[:-1] - np.cumsum(counts_T) + counts_T, counts_T)
     rolled = np.full(max(0, len(words.hashes_W) - length + 1), length, dtype=np.uint64)
     for place in range(length):
-        rolled *= _FACTOR
+        rolled *= FACTOR
         rolled += words.hashes_W[place : place + len(rolled)]
     return Grams(rolled[starts_G], starts_G, texts_G)

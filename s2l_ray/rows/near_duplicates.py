@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.data import Compared
-from s2l_ray.rows.compared import Texts, grams, words_of
+from s2l_ray.rows.compared import FACTOR, Texts, grams, words_of
 
 SHINGLE_WORDS = 3
 NUM_HASHES = 128
@@ -28,7 +28,6 @@ _MOST_BAND_ROWS = 16
 _NEAR = 4  # a row is compared with the first of its bucket, and with so many before it
 _PAIRS_AT_ONCE = 2**16
 _BY_CHANCE = 1 / 256  # two different numbers have the same lowest byte
-_FACTOR = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclass(frozen=True)
@@ -153,7 +152,7 @@ def _edges(signatures_NH: np.ndarray, least: float, length: int, parts: int) -> 
     for start in range(0, num_hashes - length + 1, length):
         keys_N = np.zeros(num_rows, dtype=np.uint64)
         for byte_N in signatures_NH[:, start : start + length].T:
-            keys_N *= _FACTOR
+            keys_N *= FACTOR
             keys_N += byte_N + np.uint64(1)
         for first_E, second_E in _candidates(keys_N):
             is_near = estimates(signatures_NH, first_E, second_E, parts) >= least

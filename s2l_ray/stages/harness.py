@@ -19,7 +19,7 @@ import yaml
 from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.work_units import run_units
-from s2l_ray.metrics.intervals import Estimate, mean_interval, proportion_interval
+from s2l_ray.metrics.intervals import Estimate, mean_interval, share_interval
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.evaluation import HarnessConfig
 from s2l_ray.recipe.model import ModelConfig, Precision
@@ -186,7 +186,7 @@ def _metrics(values: pa.Table, task: str, facts: dict[str, Any], seed: int) -> d
 def _estimate(values_N: np.ndarray, seed: int) -> Estimate:
     """Return the mean with its interval, as exact match has it where examples are right or wrong."""
     if np.isin(values_N, (0.0, 1.0)).all():
-        return proportion_interval(round(float(values_N.sum())), len(values_N))
+        return share_interval(values_N)
     return mean_interval(values_N, np.random.default_rng(seed))
 
 

@@ -1,8 +1,9 @@
 """An evaluation's tasks: their rows, their gold answers, their table of predictions."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -14,9 +15,9 @@ from s2l_ray.recipe.evaluation import TaskConfig
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.rows.choices import CHOICE_COLUMNS
 from s2l_ray.rows.first_rows import find_shape
-from s2l_ray.rows.held_out import held_out_rows
+from s2l_ray.rows.held_out import held_out_rows, response_of
 from s2l_ray.rows.hub import scan_pool
-from s2l_ray.stages.gold import GoldRule, check_rows, find_rule
+from s2l_ray.stages.gold import Gold, GoldRule, check_rows, find_rule
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 
@@ -29,6 +30,8 @@ HARNESS_VALUES = pa.schema([("task", pa.string()), ("metric", pa.string()), ("ex
 """harness.parquet: a row for each example and metric; metrics differ by task, so they are no columns."""
 _LOSSES = pa.list_(pa.float64())
 _TEXTS = ("task", "example_id", "source", "prediction", "reference", "answer", "disagreement")
+_RANKED = "option_losses"
+assert METRICS.taken == {*_TEXTS, _RANKED}, "a metric of that name would be a second column of it"
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,11 @@ class Task:
         note(f"task {self.config.name}: {rule.description}")
         return rule
 
+    def gold_of(self, row: Mapping[str, Any]) -> Gold:
+        """Return the gold answer of a row, for a task that has them."""
+        assert self.gold is not None, self.config.name
+        return self.gold.read(row, response_of(row, self.examples.manifest()["format"], self.data))
+
 
 def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
     """Return the columns of predictions.parquet: texts, and a column for each metric that has a value an example.
@@ -75,7 +83,7 @@ def predictions_schema(tasks: Sequence[TaskConfig]) -> pa.Schema:
     Where options are ranked, `option_losses` has the summed loss of each, in nats.
     """
     metrics = dict.fromkeys(name for task in tasks for name in task.metrics if METRICS.find(name).is_per_example)
-    ranked = [("option_losses", _LOSSES)] * any(METRICS.find(name).needs == "options" for name in metrics)
+    ranked = [(_RANKED, _LOSSES)] * any(METRICS.find(name).needs == "options" for name in metrics)
     return pa.schema([*((name, pa.string()) for name in _TEXTS), *ranked, *((name, pa.float32()) for name in metrics)])
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.metrics.intervals import Estimate, proportion_interval
+from s2l_ray.metrics.intervals import Estimate, share_interval
 from s2l_ray.metrics.metric import Metric, Options
 
 
@@ -28,8 +28,7 @@ class Accuracy(Metric):
 
     def estimate(self, predictions: pa.Table, rng: np.random.Generator) -> Estimate:
         """Return the proportion; nothing is drawn."""
-        values_N = predictions[self.name].to_numpy()
-        return proportion_interval(round(float(values_N.sum())), len(values_N))
+        return share_interval(predictions[self.name].to_numpy())
 
 
 METRIC = Accuracy()

@@ -3,7 +3,7 @@
 import numpy as np
 import pyarrow as pa
 
-from s2l_ray.metrics.intervals import Estimate, proportion_interval
+from s2l_ray.metrics.intervals import Estimate, share_interval
 from s2l_ray.metrics.metric import Answer, Metric, Score
 from s2l_ray.metrics.responses import judge_response
 
@@ -27,8 +27,7 @@ class ExactMatch(Metric):
 
     def estimate(self, predictions: pa.Table, rng: np.random.Generator) -> Estimate:
         """Return the proportion; nothing is drawn."""
-        values_N = predictions[self.name].to_numpy()
-        return proportion_interval(round(float(values_N.sum())), len(values_N))
+        return share_interval(predictions[self.name].to_numpy())
 
 
 METRIC = ExactMatch()

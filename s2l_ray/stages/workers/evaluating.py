@@ -15,7 +15,6 @@ from s2l_ray.modeling.models import DTYPES, load_from, load_model, load_tokenize
 from s2l_ray.recipe.model import ModelConfig, Precision
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.rows.choices import LETTERS
-from s2l_ray.rows.held_out import response_of
 from s2l_ray.rows.originals import values
 from s2l_ray.stages.tasks import UNIT_ROWS, Task, predictions_schema
 from s2l_ray.stages.workers.ranking import rank_options
@@ -86,7 +85,7 @@ class UnitEvaluator:
     def _answer(self, prediction: str, reference: str, row: Mapping[str, Any], task: Task) -> Answer:
         if task.gold is None:
             return Answer(prediction, reference, None)
-        gold = task.gold.read(row, response_of(row, task.examples.manifest()["format"], task.data))
+        gold = task.gold_of(row)
         return Answer(prediction, reference, gold.accepted[0], gold.accepted, gold.choices)
 
     def _split(self, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:

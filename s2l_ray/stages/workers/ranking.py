@@ -13,7 +13,6 @@ from s2l_ray.metrics.metric import Options
 from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample
 from s2l_ray.rows.choices import LETTERS
-from s2l_ray.rows.held_out import response_of
 from s2l_ray.rows.shape import to_conversation
 from s2l_ray.stages.tasks import Task
 
@@ -29,10 +28,9 @@ def rank_options(
     """Return the options of each row with their losses, all rows' options scored together."""
     data, shape = task.data, task.examples.manifest()["format"]
     tokenization = Tokenization(tokenizer, data.prompt_style, sys.maxsize, data.template_date, data.template_name)
-    assert task.gold is not None, "tasks that rank options have gold answers"
     questions, pieces = [], []
     for row in rows:
-        gold = task.gold.read(row, response_of(row, shape, data))
+        gold = task.gold_of(row)
         options = [f"({letter}) {text}" if shape == _LETTERED else text
                    for letter, text in zip(LETTERS, gold.choices, strict=False)]
         conversation = to_conversation(row, shape, data.columns, data.roles)
