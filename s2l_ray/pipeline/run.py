@@ -1,6 +1,7 @@
 """The steps of a run, run: what is finished is reused."""
 
 import contextlib
+import json
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ from s2l_ray.progress.notes import note
 from s2l_ray.progress.wording import clock, counts
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Step
-from s2l_ray.storage.artifacts import git_commit
+from s2l_ray.storage.artifacts import MANIFEST, git_commit
 from s2l_ray.storage.files import Storage
 
 
@@ -96,7 +97,11 @@ def ready_place(
 
 
 def record_run(plan: RunPlan, command: str) -> None:
-    """Write what the run consists of, so that `s2l status` can tell its state from anywhere."""
+    """Write what the run consists of, so that `s2l status` can tell its state from anywhere.
+
+    A command that goes less far than an earlier one of the same recipe, such as `s2l select` after `s2l run`, keeps
+    what that one finished.
+    """
     plan.storage.write_json(f"{plan.folder}/run.json", {
         "name": plan.recipe.name,
         "recipe": plan.recipe.model_dump(),
@@ -104,5 +109,22 @@ def record_run(plan: RunPlan, command: str) -> None:
         "git_commit": git_commit(),
         "process_started": psutil.Process().create_time(),
         "started": time.time(),
-        "steps": [step.record for step in plan.steps],
+        "steps": _with_finished_beyond(plan, [step.record for step in plan.steps]),
     })
+
+
+def _with_finished_beyond(plan: RunPlan, steps: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the steps, with those finished beyond them that the record of the same recipe on the same data has."""
+    storage, file = plan.storage, f"{plan.folder}/run.json"
+    try:
+        former = storage.read_json(file) if storage.exists(file) else None
+    except ValueError:  # damaged: it is about to be written anew
+        former = None
+    recipe = json.loads(json.dumps(plan.recipe.model_dump()))
+    if not isinstance(former, dict) or former.get("recipe") != recipe:
+        return steps
+    known: list[dict[str, Any]] = former.get("steps", [])
+    if any(step not in known for step in steps):
+        return steps
+    return [step for step in known
+            if step in steps or storage.exists(f"{step['stage']}/{step['fingerprint']}/{MANIFEST}")]

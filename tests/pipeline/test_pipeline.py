@@ -2,12 +2,14 @@
 
 import json
 import shutil
+import time
 
 import pytest
 
 from s2l_ray.errors import InputError
 from s2l_ray.pipeline.plan import plan_run
-from s2l_ray.pipeline.run import run_plan
+from s2l_ray.pipeline.run import record_run, run_plan
+from s2l_ray.results.record import find_record
 
 FRESH = {"config": {"model_type": "gpt_neox", "hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}}
 
@@ -72,6 +74,28 @@ def test_up_to_embed_nothing_is_planned_that_only_a_selection_needs(small_recipe
     assert labels(plan_run(recipe, "embed")) == ["prepare", "proxy", "embed"]
     whole = small_recipe(word_problems, tmp_path)  # s2l needs losses and no embeddings; who asks for them gets them
     assert "trajectories" not in labels(plan_run(whole, "embed"))
+
+
+def test_a_command_that_goes_less_far_keeps_what_the_run_has_finished(small_recipe, word_problems, tmp_path):
+    recipe = small_recipe(word_problems, tmp_path)
+    whole = plan_run(recipe)
+
+    def recorded(plan):
+        record_run(plan, "test")
+        return [step["label"] for step in find_record(whole.folder, str(tmp_path)).steps]
+
+    assert recorded(plan_run(recipe, "select")) == [*GOLDEN][:1] + [*GOLDEN][2:6]
+    assert recorded(whole) == [*GOLDEN]
+    *finished, unfinished = whole.steps
+    for step in finished:
+        step.artifact.publish({"rows": {"examples": 240}}, time.time())
+    assert recorded(plan_run(recipe, "select")) == [*GOLDEN][:-1], f"but for {unfinished.label}"
+    # Another recipe of that name, other data, or a damaged record: nothing of it is of this run.
+    other = small_recipe(word_problems, tmp_path, **{"evaluation.include_base": True})
+    assert recorded(plan_run(other, "select")) == [*GOLDEN][:1] + [*GOLDEN][2:6]
+    assert recorded(whole) == [*GOLDEN]
+    whole.storage.write_bytes(f"{whole.folder}/run.json", b"{")
+    assert recorded(plan_run(recipe, "select")) == [*GOLDEN][:1] + [*GOLDEN][2:6]
 
 
 @pytest.mark.integration
