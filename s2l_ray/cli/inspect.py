@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from s2l_ray.cli.output import exit_codes, print_json, print_tables, quiet, stdout_console
-from s2l_ray.cli.work import Debug, Overrides, RecipeArgument, check_writable, load
+from s2l_ray.cli.work import Debug, Overrides, RecipeArgument, check_writable, load, task_of
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 
@@ -28,6 +28,9 @@ def inspect(
     tokenizer: Annotated[
         str | None, typer.Option(help="Tokenizer to see them through: a folder, or its name on the hub.")
     ] = None,
+    evaluation: Annotated[
+        str | None, typer.Option("--eval", help="Held-out rows, or a set such as gsm8k, to find leaks of.")
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="HTML file to write the same to.")] = None,
     show: Annotated[
         bool, typer.Option("--open", help=f"Open the HTML file ({_PAGE} without --html) in the browser.")
@@ -41,6 +44,7 @@ def inspect(
             _check_page(page)
         quiet()
         asked = [] if tokenizer is None else [f"proxy.model.tokenizer={tokenizer}"]
+        asked += [] if evaluation is None else [task_of(evaluation)]
         print_json(_shown(source, [*(overrides or []), *asked], row or [], rows, page))
         if show and page is not None:
             webbrowser.open(page.absolute().as_uri())
@@ -49,6 +53,7 @@ def inspect(
 def _shown(source: str, overrides: list[str], numbers: list[str], count: int, page: Path | None) -> dict[str, Any]:
     """Print what was found and the rows, write the page, and return both for programs."""
     from s2l_ray.starter.findings import facts, findings  # heavy: pyarrow, and torch through the tokenizer
+    from s2l_ray.starter.held_out import index_tasks
     from s2l_ray.starter.inspect import inspect_rows
     from s2l_ray.starter.look import look_into
     from s2l_ray.starter.page import render
@@ -59,7 +64,7 @@ def _shown(source: str, overrides: list[str], numbers: list[str], count: int, pa
     model, max_length = recipe.proxy.model, recipe.data.max_length
     look = look_into(recipe.data, recipe.storage)
     seen = inspect_rows(look, model, [look.row(number) for number in numbers] or look.spread(count))
-    surveyed = None if numbers else survey(look, model)
+    surveyed = None if numbers else survey(look, model, held_out=index_tasks(recipe))
     found = findings(surveyed, max_length) if surveyed else []
     if found:
         print_tables([findings_table(found, source)])

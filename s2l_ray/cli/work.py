@@ -138,13 +138,18 @@ def run(
             asked += ["target.model.config=null", "target.model.tokenizer=null",
                       f"target.model.path={json.dumps(target)}"]
         if evaluation is not None:
-            from s2l_ray.recipe.evaluation import PRESETS  # heavy: pydantic
-
-            known = {"name": evaluation, "preset": evaluation}
-            task = known if evaluation in PRESETS else {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
-            tasks = [f"evaluation.tasks={json.dumps([task])}", "evaluation.include_base=true"]
+            tasks = [task_of(evaluation), "evaluation.include_base=true"]
         # Settings of the task come behind it, as in evaluation.tasks.0.metrics=[exact_match].
         run_until(_LAST, recipe, [*tasks, *(overrides or []), *asked], dry=dry, show=show, report=True)
+
+
+def task_of(evaluation: str) -> str:
+    """Return the setting that makes held-out rows, or a set by its name, the evaluation's task."""
+    from s2l_ray.recipe.evaluation import PRESETS  # heavy: pydantic
+
+    known = {"name": evaluation, "preset": evaluation}
+    task = known if evaluation in PRESETS else {"name": "held_out", "path": evaluation, "metrics": ["loss"]}
+    return f"evaluation.tasks={json.dumps([task])}"
 
 
 def init(

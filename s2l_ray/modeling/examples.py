@@ -12,6 +12,7 @@ from s2l_ray.modeling.tokenization import Piece, Tokenization, TokenizedExample
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.chat_messages import Reading, each_answer
 from s2l_ray.rows.conversation import BadRow, Conversation, digest
+from s2l_ray.rows.leaks import HeldOut
 from s2l_ray.rows.leftovers import leftovers
 from s2l_ray.rows.marks import with_marks
 from s2l_ray.rows.parsing import RawRow
@@ -61,7 +62,8 @@ class ExampleMaker:
     """Makes the rows of one unit into a table of `PART` columns, good and bad rows alike, in the unit's order."""
 
     def __init__(self, data: DataConfig, row_format: str, tokenizer: PreTrainedTokenizerBase,
-                 schema: pa.Schema | None) -> None:
+                 schema: pa.Schema | None, held_out: HeldOut | None = None) -> None:
+        self._held_out = held_out
         self._data, self._format, self._schema = data, row_format, schema
         self._reading = Reading.of(row_format, data.columns, data.roles, data.turns)
         self.tokenization = Tokenization(tokenizer, data.prompt_style, data.max_length, data.template_date,
@@ -77,7 +79,8 @@ class ExampleMaker:
             self._row(raw, outcome, next(tokens) if isinstance(outcome, Candidate) else None)
             for raw, outcome in zip(raws, outcomes, strict=True)
         ]
-        table = with_marks(pa.Table.from_pylist(rows, schema=PART), conversations_of(outcomes), self._data)
+        table = pa.Table.from_pylist(rows, schema=PART)
+        table = with_marks(table, conversations_of(outcomes), self._data, self._held_out)
         if self._schema is None or typed_format(unit.format) is None or self._data.turns == "each":
             return table
         typed = read_unit_table(unit, self._schema)

@@ -73,6 +73,8 @@ class DataConfig(Section):
     """Drop rows whose conversation occurred before."""
     near_duplicates: NearDuplicatesConfig | None = None
     """Drop rows that are nearly an earlier one, for example {threshold: 0.8}; null keeps them."""
+    decontaminate: bool = True
+    """Leave out rows that hold text of an evaluation task's questions; docs/data.md says what counts."""
     shard_rows: Count = 1024
     """Examples in one shard: the unit of scoring, retry and resume."""
 

@@ -12,7 +12,7 @@ from s2l_ray.rows.reasons import Reason
 from s2l_ray.storage.files import Storage
 
 _EXAMPLES_EACH = 3
-_COMPARED = {"near_duplicates": "near-duplicates"}
+_COMPARED = {"leaks": "leaks of held-out rows", "near_duplicates": "near-duplicates"}
 """Fates of rows that are compared with others -> in words."""
 _MEANING = {
     Reason.NOT_JSON: "the line is no JSON",

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.recipe.data import DataConfig
-from s2l_ray.rows.marks import SIGNATURE
+from s2l_ray.rows.marks import LEAK, SIGNATURE
 from s2l_ray.rows.near_duplicates import find_twins, num_parts
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.tables.schemas import NEAR_DUPLICATES
+from s2l_ray.tables.schemas import LEAKS, NEAR_DUPLICATES
 
 NARROW = ["file", "row", "reason", "detail", "key", "user_id", "unused", "way"]
 """The columns of the part files that `settle` needs in any case, beside `marks.mark_columns`."""
@@ -34,14 +34,17 @@ class Accounts:
     """What no model sees of the good rows -> in how many of them it holds anything, the most frequent first."""
     ways: dict[str, int]
     """How what is learned of a chat was found -> number of good rows."""
+    leaks: pa.Table | None = None
+    """Each row that holds text of a held-out one, and that one; None where none were looked for."""
     near_duplicates: pa.Table | None = None
-    """Each row that is nearly an earlier one, and that one; None where it was not asked for."""
+    """Each row that is nearly an earlier one, and that one; None where none were looked for."""
 
     @property
     def counts(self) -> dict[str, int]:
         """Return the number of rows read, and of each fate that was asked for; the fates add up to it."""
-        twins = {} if self.near_duplicates is None else {"near_duplicates": self.near_duplicates.num_rows}
-        return {"read": self.num_read, "examples": self.num_examples, "duplicates": self.num_duplicates, **twins,
+        compared = {"leaks": self.leaks, "near_duplicates": self.near_duplicates}
+        left_out = {name: table.num_rows for name, table in compared.items() if table is not None}
+        return {"read": self.num_read, "examples": self.num_examples, "duplicates": self.num_duplicates, **left_out,
                 "quarantined": self.num_quarantined}
 
     @property
@@ -58,9 +61,10 @@ class Accounts:
 def settle(tables: Sequence[pa.Table], data: DataConfig) -> Accounts:
     """Decide on every row of the part files, given their NARROW columns and marks.
 
-    The first of equal conversations stays (unless `data.drop_duplicates` is off), and with `data.near_duplicates` the
-    first of those that are nearly equal. A user's id that an earlier, different row bears is quarantined as
-    duplicate_id. Without an id column the id is the conversation's hash, with -2, -3, ... for its repetitions.
+    The first of equal conversations stays (unless `data.drop_duplicates` is off). Of these, what is marked as a leak is
+    left out, and then, with `data.near_duplicates`, all but the first of those that are nearly equal. A user's id that
+    an earlier, different row bears is quarantined as duplicate_id. Without an id column the id is the conversation's
+    hash, with -2, -3, ... for its repetitions.
     """
     parts = np.repeat(np.arange(len(tables)), [table.num_rows for table in tables])
     rows = np.concatenate([np.arange(table.num_rows) for table in tables])
@@ -69,6 +73,7 @@ def settle(tables: Sequence[pa.Table], data: DataConfig) -> Accounts:
     occurrence = _occurrence(table["key"].take(good))
     kept = good[occurrence == 0] if data.drop_duplicates else good
     num_duplicates = len(good) - len(kept)
+    kept, leaks = _without_leaks(tables, table, kept)
     kept, near_duplicates = _without_twins(tables, table, kept, data)
     if data.id_column is None:
         ids = _numbered(table["key"].take(kept), occurrence[np.isin(good, kept)])
@@ -80,11 +85,24 @@ def settle(tables: Sequence[pa.Table], data: DataConfig) -> Accounts:
     accounts = Accounts(
         table.num_rows, num_duplicates, _quarantine(table, repeated), ids, parts[kept], rows[kept],
         _frequencies(pc.list_flatten(table["unused"])), _frequencies(table["way"].drop_null()),
-        near_duplicates,
+        leaks, near_duplicates,
     )
     num_read, *fates = accounts.counts.values()
     assert num_read == sum(fates), accounts.counts
     return accounts
+
+
+def _without_leaks(
+    tables: Sequence[pa.Table], table: pa.Table, kept: np.ndarray
+) -> tuple[np.ndarray, pa.Table | None]:
+    """Return the rows that stay of those kept so far, and what is recorded of the others."""
+    if LEAK not in tables[0].column_names:
+        return kept, None
+    marks = pa.chunked_array([chunk for part in tables for chunk in part[LEAK].chunks], tables[0][LEAK].type)
+    leaked = kept[marks.take(kept).is_valid().to_numpy()]
+    found = marks.take(leaked).combine_chunks()
+    places = [table[name].take(pa.array(leaked)) for name in ("file", "row")]
+    return np.setdiff1d(kept, leaked), pa.table([*places, *found.flatten()], schema=LEAKS)
 
 
 def _without_twins(

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from s2l_ray.rows.chat_messages import content_of
 from s2l_ray.rows.conversation import Conversation
 
 _WORD = r"\pL\pN\pM"
@@ -71,7 +72,7 @@ def texts_of(conversation: Conversation) -> Texts:
     answer: list[str] = []
     for turn in conversation.turns:
         is_answer = turn.role == "assistant" and turn.is_learned
-        (answer if is_answer else prompt).extend(filter(None, (turn.content, turn.context, turn.thinking, turn.calls)))
+        (answer if is_answer else prompt).extend(filter(None, (content_of(turn), turn.thinking, turn.calls)))
     return Texts(tuple(prompt), tuple(answer))
 
 

@@ -19,7 +19,9 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
+from s2l_ray.rows.held_out import HeldOutRows
 from s2l_ray.rows.hub import scan_pool
+from s2l_ray.rows.leaks import SAME_ROW, index_held_out
 from s2l_ray.rows.marks import mark_columns
 from s2l_ray.rows.near_duplicates import check_installed
 from s2l_ray.rows.scanning import ROWS_PER_UNIT
@@ -29,13 +31,14 @@ from s2l_ray.rows.units import FileScan, Unit, sample_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work
+from s2l_ray.stages.workers.held_out import write_held_out
 from s2l_ray.stages.workers.sharding import ShardWriter, part_file
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.needs import Need
 from s2l_ray.tables.schemas import QUARANTINE
 
-QUARANTINE_FILE, NEAR_DUPLICATES_FILE = "quarantine.parquet", "near_duplicates.parquet"
+QUARANTINE_FILE, NEAR_DUPLICATES_FILE, LEAKS_FILE = "quarantine.parquet", "near_duplicates.parquet", "leaks.parquet"
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ class PreparePlan:
     """Of its rows."""
     scans: tuple[FileScan, ...]
     seed: int
+    held_out: tuple[HeldOutRows, ...] = ()
+    """Of each task whose questions the pool's rows are searched for."""
 
     @property
     def most_rows(self) -> int:
@@ -76,7 +81,9 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     recipe = planning.recipe
     if of is not None:
         planning.step("examples")  # first: what is the same through another tokenizer is called as the pool is
-    found = plan_prepare(planning.storage, *source_of(recipe, of), recipe.seed)
+    is_pool = of in (None, FOR_TARGET, FOR_EMBEDDING)
+    held_out = held_out_of(planning.storage, recipe) if is_pool else ()
+    found = plan_prepare(planning.storage, *source_of(recipe, of), recipe.seed, held_out)
     run = partial(run_prepare, found, recipe.resources)
     return Step(stage_of("prepare"), found.artifact, run, of, partial(_check_template, found), found.most_rows)
 
@@ -94,7 +101,25 @@ def source_of(recipe: Recipe, of: str | None) -> tuple[DataConfig, ModelConfig]:
     return tasks.get(of or "", recipe.data), models.get(of, recipe.target.model)
 
 
-def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: int) -> PreparePlan:
+def held_out_of(storage: Storage, recipe: Recipe) -> tuple[HeldOutRows, ...]:
+    """Return the rows of each task that the pool is searched for; none with `data.decontaminate` off.
+
+    Raises
+    ------
+    InputError
+        A task's rows cannot be read.
+    """
+    tasks = recipe.evaluation.tasks if recipe.data.decontaminate else []
+    try:
+        return tuple(HeldOutRows.scanned(storage, task.name, task.data(recipe.data), recipe.seed) for task in tasks)
+    except InputError as error:
+        raise InputError(f"{error}. The pool is searched for rows of the evaluation's tasks (data.decontaminate=false "
+                         "does without)") from error
+
+
+def plan_prepare(
+    storage: Storage, data: DataConfig, model: ModelConfig, seed: int, held_out: tuple[HeldOutRows, ...] = ()
+) -> PreparePlan:
     """Read the files once (content hash, number of rows), find out their format and name the tokenizer.
 
     Raises
@@ -107,16 +132,18 @@ def plan_prepare(storage: Storage, data: DataConfig, model: ModelConfig, seed: i
     scans = scan_pool(storage, data)
     unify_schemas(scans)  # refuses columns of types that do not fit, before any work
     shape = find_shape(scans, data)
+    own = {name: value for name, value in data.identity().items() if name != "decontaminate"}  # `held_out` says it
     identity = {
-        **data.identity(),
+        **own,
         "format": shape,
         "files": [[scan.name, scan.sha256] for scan in scans],
         **({"seed": seed} if data.limit else {}),
         **shape_identity(shape),
+        **({"held_out": [rows.identity for rows in held_out]} if held_out else {}),
         **tokenizer_identity(model),
     }
     artifact = Artifact(storage, "prepare", identity)
-    return PreparePlan(artifact, data, model, shape, scans, seed)
+    return PreparePlan(artifact, data, model, shape, scans, seed, held_out)
 
 
 def _check_template(plan: PreparePlan) -> None:
@@ -140,14 +167,17 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
     sample = sample_units(plan.scans, ROWS_PER_UNIT, plan.data.limit, plan.seed)
     units = [(number, unit, keep) for number, (unit, keep) in enumerate(sample)]
     schema = unify_schemas(plan.scans)
+    if plan.held_out:
+        write_held_out(artifact, index_held_out((rows.task, rows.read()) for rows in plan.held_out))
     arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "shape": plan.shape,
                  "schema": schema}
     run_units("prepare: tokenise", _part_writer, arguments, units, resources, unit_name="units", describe=_rows_of)
-    columns = [*NARROW, *mark_columns(plan.data)]
+    columns = [*NARROW, *mark_columns(plan.data, has_held_out=bool(plan.held_out))]
     accounts = settle([artifact.read_table(part_file(n), columns) for n in range(len(units))], plan.data)
     artifact.write_table(QUARANTINE_FILE, accounts.quarantine.cast(QUARANTINE))
-    if accounts.near_duplicates is not None:
-        artifact.write_table(NEAR_DUPLICATES_FILE, accounts.near_duplicates)
+    for name, table in ((LEAKS_FILE, accounts.leaks), (NEAR_DUPLICATES_FILE, accounts.near_duplicates)):
+        if table is not None:
+            artifact.write_table(name, table)
     _refuse_bad_data(plan, accounts)
     shards = _plan_shards(accounts, plan.data.shard_rows)
     rows = run_units("prepare: shards", ShardWriter, {"artifact": artifact}, shards, resources,
@@ -164,6 +194,7 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
         "format": plan.shape,
         **({"not_used": accounts.not_used} if accounts.not_used else {}),
         **({"learned_found_by": accounts.ways} if accounts.ways else {}),
+        **({"leaks_of": _leaks_of(accounts)} if accounts.leaks is not None else {}),
     }
     _report(plan, accounts)
     artifact.storage.delete_folder(artifact.file("parts"))
@@ -177,11 +208,32 @@ def _report(plan: PreparePlan, accounts: Accounts) -> None:
         note(f"prepare: not used: {names}. No model sees them; they stay in the rows")
     if accounts.num_quarantined:
         note(f"prepare: set aside: {_bad_rows(plan, accounts)}")
+    if accounts.leaks is not None and accounts.leaks.num_rows:
+        note(f"prepare: leaks left out: {_leaks(plan, accounts)}")
     if accounts.near_duplicates is not None and accounts.near_duplicates.num_rows:
         first = accounts.near_duplicates.slice(0, 1).to_pylist()[0]
         note(f"prepare: near-duplicates left out: {accounts.near_duplicates.num_rows:,}. First: {first['file']} row "
              f"{first['row']}, {first['similarity']:.0%} like {first['kept_file']} row {first['kept_row']}, which "
              f"stays. All are listed in {_place(plan, NEAR_DUPLICATES_FILE)}")
+
+
+def _leaks(plan: PreparePlan, accounts: Accounts) -> str:
+    """Return of which tasks there are leaks, the first of them, and where all are."""
+    assert accounts.leaks is not None
+    tasks = ", ".join(f"{count['rows']:,} of {task}, of which {count['own_rows']:,} are its own rows"
+                      for task, count in _leaks_of(accounts).items())
+    first = accounts.leaks.slice(0, 1).to_pylist()[0]
+    what = f"{first['how']}, {first['shared']!r}, as" if first["shared"] else f"{first['how']} as"
+    return (f"{tasks}. First: {first['file']} row {first['row']} has {what} {first['held_out_file']} row "
+            f"{first['held_out_row']}. All are in {_place(plan, LEAKS_FILE)}; data.decontaminate=false keeps them")
+
+
+def _leaks_of(accounts: Accounts) -> dict[str, dict[str, int]]:
+    """Return the number of leaks of each task, and how many of them are rows of the task themselves."""
+    assert accounts.leaks is not None
+    pairs = list(zip(accounts.leaks["task"].to_pylist(), accounts.leaks["how"].to_pylist(), strict=True))
+    rows, own = Counter(task for task, _ in pairs), Counter(task for task, how in pairs if how == SAME_ROW)
+    return {task: {"rows": count, "own_rows": own[task]} for task, count in rows.most_common()}
 
 
 def _place(plan: PreparePlan, name: str) -> str:
@@ -201,7 +253,8 @@ def _refuse_bad_data(plan: PreparePlan, accounts: Accounts) -> None:
             f"allows fewer: {_bad_rows(plan, accounts)}. Fix the data, or raise data.max_bad_fraction."
         )
     if accounts.num_examples == 0:
-        raise InputError(f"no example is left of {read:,} rows: see {_place(plan, QUARANTINE_FILE)}")
+        leaks = f"; leaks: {_leaks(plan, accounts)}" if accounts.leaks is not None and accounts.leaks.num_rows else ""
+        raise InputError(f"no example is left of {read:,} rows: see {_place(plan, QUARANTINE_FILE)}{leaks}")
 
 
 def _bad_rows(plan: PreparePlan, accounts: Accounts) -> str:

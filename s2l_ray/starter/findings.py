@@ -26,12 +26,7 @@ def findings(found: Survey, max_length: int) -> list[tuple[str, str]]:
         ("duplicates", f"{found.num_duplicates:,} (rows that repeat an earlier one)" if look.data.drop_duplicates
          else "kept: data.drop_duplicates is off"),
     ]
-    if found.near_duplicates is not None:
-        lines.append(("near-duplicates", f"{len(found.near_duplicates):,} (rows that are nearly an earlier one)"))
-        lines += [
-            ("near-duplicate", "{file} row {row} is {similarity:.0%} like {kept_file} row {kept_row}".format_map(one))
-            for one in found.near_duplicates[:_LISTED]
-        ]
+    lines += _compared(found)
     lines += [("quarantined", f"{bad.count:,} {reason}, e.g. {bad.file} row {bad.row}: {bad.detail}")
               for reason, bad in found.bad.items()]
     without = lengths.num_without_response(max_length)
@@ -52,6 +47,7 @@ def facts(found: Survey, max_length: int) -> dict[str, Any]:
         "columns": dict(found.fields), "sources": dict(found.sources),
         "scripts": {script: round(share, 4) for script, share in found.scripts.items()},
         "duplicates": found.num_duplicates,
+        **({} if found.leaks is None else {"leaks": list(found.leaks)}),
         **({} if found.near_duplicates is None else {"near_duplicates": list(found.near_duplicates)}),
         "quarantined": {reason: bad.count for reason, bad in found.bad.items()},
         "without_response": lengths.num_without_response(max_length), "not_used": dict(found.not_used),
@@ -59,6 +55,20 @@ def facts(found: Survey, max_length: int) -> dict[str, Any]:
                    "longest": lengths.at(1.0), "share_longer": round(lengths.share_longer(max_length), 4)},
         "max_length": max_length,
     }
+
+
+def _compared(found: Survey) -> list[tuple[str, str]]:
+    """Return what is left out for what it shares with held-out rows or with earlier ones, where that is looked for."""
+    lines = []
+    if found.leaks is not None:
+        lines.append(("leaks", f"{len(found.leaks):,} (rows that hold text of a task's questions)"))
+        lines += [("leak", "{file} row {row}: {how} with {task}, {held_out_file} row {held_out_row}: ".format_map(one)
+                   + repr(one["shared"])) for one in found.leaks[:_LISTED]]
+    if found.near_duplicates is not None:
+        lines.append(("near-duplicates", f"{len(found.near_duplicates):,} (rows that are nearly an earlier one)"))
+        lines += [("near-duplicate", "{file} row {row} is {similarity:.0%} like {kept_file} row {kept_row}"
+                   .format_map(one)) for one in found.near_duplicates[:_LISTED]]
+    return lines
 
 
 def _tokens(found: Survey, max_length: int) -> str:

@@ -18,6 +18,7 @@ from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.rows.accounting import NARROW, settle
 from s2l_ray.rows.conversation import Conversation
+from s2l_ray.rows.leaks import HeldOut
 from s2l_ray.rows.marks import with_marks
 from s2l_ray.rows.missing import is_missing
 from s2l_ray.rows.parsing import RawRow
@@ -92,15 +93,19 @@ class Survey:
     scripts: Mapping[str, float]
     """Unicode's name of a script -> share of the letters."""
     num_duplicates: int
+    leaks: Sequence[Mapping[str, Any]] | None
+    """As `accounting.Accounts` has them; None where there is no task."""
     near_duplicates: Sequence[Mapping[str, Any]] | None
-    """As `accounting.Accounts` has them; None where they are not asked for."""
+    """The same; None where they are not asked for."""
     bad: Mapping[str, BadRows]
     """By reason; which rows have no response within a length, `lengths` says."""
     not_used: Mapping[str, int]
     lengths: Lengths
 
 
-def survey(look: Look, model: ModelConfig, lengths: Lengths | None = None) -> Survey:
+def survey(
+    look: Look, model: ModelConfig, lengths: Lengths | None = None, held_out: HeldOut | None = None
+) -> Survey:
     """Count what a sample of the rows holds, by the very functions that prepare uses, with a model's tokenizer."""
     maker = ExampleMaker(look.data, look.shape, load_tokenizer(model), None)
     fields, letters, sources = Counter[str](), Counter[str](), Counter[str]()
@@ -114,14 +119,18 @@ def survey(look: Look, model: ModelConfig, lengths: Lengths | None = None) -> Su
             rows.append(_narrow(raw, made))
             outcomes.append(made)
     table = pa.Table.from_pylist(rows, schema=pa.schema([PART.field(name) for name in NARROW]))
-    accounts = settle([with_marks(table, conversations_of(outcomes), look.data)], look.data)
-    twins = accounts.near_duplicates
+    accounts = settle([with_marks(table, conversations_of(outcomes), look.data, held_out)], look.data)
     return Survey(
         look, len(rows), dict(fields.most_common()), dict(sources.most_common()), _scripts(letters),
-        accounts.num_duplicates, None if twins is None else twins.to_pylist(),
+        accounts.num_duplicates, _listed(accounts.leaks), _listed(accounts.near_duplicates),
         _by_reason(accounts.quarantine.to_pylist()), accounts.not_used,
         lengths or measure(look, model),
     )
+
+
+def _listed(table: pa.Table | None) -> list[dict[str, Any]] | None:
+    found: list[dict[str, Any]] | None = None if table is None else table.to_pylist()
+    return found
 
 
 def measure(look: Look, model: ModelConfig) -> Lengths:

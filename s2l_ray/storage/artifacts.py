@@ -26,7 +26,7 @@ from s2l_ray.storage.packages import offering_packages
 
 MANIFEST = "manifest.json"
 _SEAL = "hash"
-_FATES = ("examples", "duplicates", "near_duplicates", "quarantined")
+_FATES = ("examples", "duplicates", "leaks", "near_duplicates", "quarantined")
 """What becomes of rows that were read."""
 _PACKAGES = ("s2l-ray", "ray", "torch", "transformers", "accelerate", "deepspeed", "pyarrow", "scikit-learn", "numpy",
              "rensa")

@@ -32,6 +32,12 @@ NEAR_DUPLICATES = pa.schema([("file", pa.string()), ("row", pa.int64()), ("kept_
                              ("kept_row", pa.int64()), ("similarity", pa.float32())])
 """Each row that is nearly an earlier one, the row that stays for it, and their estimated Jaccard similarity."""
 
+LEAK = pa.struct([("task", pa.string()), ("held_out_file", pa.string()), ("held_out_row", pa.int64()),
+                  ("how", pa.string()), ("shared", pa.string())])
+"""The held-out row that a row of the pool holds text of, in which way, and the words that both have."""
+
+LEAKS = pa.schema([("file", pa.string()), ("row", pa.int64()), *LEAK])
+
 SELECTION = pa.schema(
     [
         ("rank", pa.int64()),

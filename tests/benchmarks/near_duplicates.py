@@ -34,6 +34,8 @@ import pyarrow.parquet as pq
 from selection import _memory_mb, setting
 
 from s2l_ray.rows.compared import Texts, grams, words_of
+from s2l_ray.rows.held_out import HeldOutRow
+from s2l_ray.rows.leaks import index_held_out
 from s2l_ray.rows.near_duplicates import SHINGLE_WORDS, find_twins, signatures
 
 PLANTED, DECOYS, TEMPLATED, LEAKS, HELD_OUT = 0.05, 0.02, 0.2, 200, 2000
@@ -125,6 +127,20 @@ def ours(folder: Path) -> tuple[list[int], Case]:
     return twins.rows_M.tolist(), {"sign_s": round(signed - start, 2), "twins_s": round(time.perf_counter() - signed, 2)}
 
 
+def leaks(folder: Path) -> tuple[list[int], Case]:
+    """Index the held-out rows, and search the rows for them unit by unit as the workers of prepare do."""
+    start, found, number = time.perf_counter(), [], 0
+    held_out = pq.read_table(folder / "held_out.parquet").to_pylist()
+    rows = [HeldOutRow("held_out", n, str(n), Texts((row["prompt"],), (row["answer"],))) for n, row in enumerate(held_out)]
+    index = index_held_out([("task", rows)])
+    indexed = time.perf_counter()
+    for unit in read(folder):
+        marks = index.find([Texts((prompt,), (answer,)) for prompt, answer in unit], [None] * len(unit))
+        found += (number + np.flatnonzero(marks.is_valid().to_numpy(zero_copy_only=False))).tolist()
+        number += len(unit)
+    return found, {"index_s": round(indexed - start, 2), "search_s": round(time.perf_counter() - indexed, 2)}
+
+
 def datasketch(folder: Path) -> tuple[list[int], Case]:
     """Ask datasketch's index for each row, and insert it where it has no near one."""
     from datasketch import MinHash, MinHashLSH
@@ -204,7 +220,7 @@ def datatrove(folder: Path) -> tuple[list[int], Case]:
     return sorted(set(range(num_rows)) - set(kept)), {"sign_s": took[0], "steps_s": took}
 
 
-CASES = {"ours": ours, "datatrove": datatrove, "datasketch": datasketch}
+CASES = {"ours": ours, "leaks": leaks, "datatrove": datatrove, "datasketch": datasketch}
 
 
 def measure(name: str, folder: Path) -> Case:

@@ -58,6 +58,14 @@ def test_the_kernel_refuses_a_process_of_the_load_what_is_above_the_limit():
     assert done.returncode == 1 and "MemoryError" in done.stderr, done.stderr
 
 
+def test_planted_near_duplicates_and_leaks_are_found():
+    lines = run("--rows", "4000", "--only", "ours", "leaks", script="near_duplicates.py").splitlines()
+    twins, leaks = json.loads(lines[-1])["results"]
+    assert (twins["planted"], leaks["planted"]) == (200, 200)
+    assert twins["recall"] >= 0.9 and twins["precision"] >= 0.99
+    assert leaks["recall"] == 1.0 and leaks["precision"] >= 0.99
+
+
 def test_the_load_ends_where_processes_take_more_together():
     # Each of them is below the limit, all together are not.
     done = python("""

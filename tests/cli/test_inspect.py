@@ -47,6 +47,25 @@ def test_rows_that_are_asked_for_come_alone_also_as_a_page(inspect, tmp_path):
     assert "mine.jsonl row 7" in page and "<mark>It is 14.&lt;|im_end|&gt;\n</mark>" in page
 
 
+def test_leaks_and_near_duplicates_are_listed_where_they_are_asked_for(inspect, tmp_path):
+    long = "Which of the nine rivers that cross the northern plain carries the most water to the sea in spring?"
+    rows = [*ROWS, {"instruction": long, "output": "None"}, {"instruction": f"{ROWS[4]['instruction']}!", "output": "it IS 10"}]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "held.jsonl").write_text(json.dumps({"instruction": f"Tell me: {long}", "output": "The first"}) + "\n")
+    code, out, err = inspect("mine.jsonl", "--eval", "held.jsonl", "data.near_duplicates.threshold=0.9")
+    found = json.loads(out.splitlines()[-1])
+    assert code == 0, err
+    assert [(one["row"], one["task"], one["held_out_row"]) for one in found["leaks"]] == [(31, "held_out", 1)]
+    assert [(one["row"], one["kept_row"]) for one in found["near_duplicates"]] == [(32, 5)]
+    assert "mine.jsonl row 31: 13 words in a row with held_out" in " ".join(out.split())
+    assert "leaks" not in json.loads(inspect("mine.jsonl", "--eval", "held.jsonl", "data.decontaminate=false")[1].splitlines()[-1])
+
+
+def test_a_threshold_that_is_none_is_refused(inspect):
+    code, _, err = inspect("mine.jsonl", "data.near_duplicates.threshold=80")
+    assert code == 2 and "data.near_duplicates.threshold=80: should be less than 1" in err
+
+
 def test_a_recipe_is_inspected_with_its_own_settings(inspect, small_recipe, word_problems, tmp_path):
     recipe = tmp_path / "recipe.yaml"
     recipe.write_text(json.dumps(small_recipe(word_problems, tmp_path / "out").model_dump(mode="json")))

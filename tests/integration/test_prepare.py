@@ -11,7 +11,10 @@ from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.originals import json_lines
+from s2l_ray.stages.planning import Planning
 from s2l_ray.stages.prepare import plan_prepare, run_prepare
+from s2l_ray.starter.look import look_at
+from s2l_ray.starter.vocabulary import learn_tokenizer
 from s2l_ray.storage.files import Storage
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
@@ -144,6 +147,69 @@ def test_near_duplicates_are_left_out_and_listed_whatever_the_workers(tmp_path, 
     plain = prepare(tmp_path / "1", {"path": str(path), "shard_rows": 16})
     assert plain.manifest()["rows"] == {"read": 62, "examples": 61, "duplicates": 1, "quarantined": 0}
     assert not plain.exists("near_duplicates.parquet") and plain.fingerprint != artifact.fingerprint
+
+
+LONG = "Which of the nine rivers that cross the northern plain carries the most water to the sea in spring, number {}?"
+
+
+def steps_of(small_recipe, tmp_path, pool, task, **changes):
+    """The prepare steps of a recipe on these rows and this task, by what they are of."""
+    write_lines(tmp_path / "pool.jsonl", pool)
+    write_lines(tmp_path / "held_out.jsonl", task)
+    recipe = small_recipe(tmp_path, tmp_path / "out", **{"data.id_column": None, **changes})
+    return {step.of: step for step in Planning(recipe, Storage.open(recipe.storage)).plan_until("prepare")}
+
+
+def kept_rows(artifact):
+    return sorted(row for table in tables(artifact, "originals") for row in table["row"].to_pylist())
+
+
+def test_rows_with_text_of_the_tasks_are_left_out_for_proxy_and_target_alike(small_recipe, tmp_path, capsys):
+    pool = [good(n) for n in range(20)]
+    pool[3] = {"instruction": f"Answer this. {LONG.format(7)}", "output": "The third."}
+    pool[8] = {"instruction": "Write a question about rivers.", "output": LONG.format(8)}
+    pool[9] = good(100)
+    task = [{"instruction": LONG.format(7), "output": "The first."}, good(100), good(101)]
+    learned = look_at(str(write_lines(tmp_path / "words.jsonl", [good(n) for n in range(40)])), ["data.prompt_style=plain"])
+    tokenizer = str(learn_tokenizer(learned, tmp_path / "models"))
+    steps = steps_of(small_recipe, tmp_path, pool, task, **{"target.model.tokenizer": tokenizer})
+    assert len({step.artifact.fingerprint for step in steps.values()}) == 2
+    manifests = [step.run() for step in steps.values()]
+    for manifest, step in zip(manifests, steps.values(), strict=True):
+        assert manifest["rows"] == {"read": 20, "examples": 17, "duplicates": 0, "leaks": 3, "quarantined": 0}
+        assert manifest["leaks_of"] == {"problems": {"rows": 3, "own_rows": 1}}
+        assert kept_rows(step.artifact) == [n for n in range(1, 21) if n not in (4, 9, 10)]
+        leaks = step.artifact.read_table("leaks.parquet").to_pylist()
+        assert [(one["file"], one["row"], one["task"], one["held_out_file"], one["held_out_row"], one["how"]) for one in leaks] == [
+            ("pool.jsonl", 4, "problems", "held_out.jsonl", 1, "13 words in a row"),
+            ("pool.jsonl", 9, "problems", "held_out.jsonl", 1, "13 words in a row"),
+            ("pool.jsonl", 10, "problems", "held_out.jsonl", 2, "the same row")]
+    said = " ".join(capsys.readouterr().err.split())
+    assert "leaks left out: 3 of problems, of which 1 are its own rows. First: pool.jsonl row 4 has 13 words in a row" in said
+
+
+def test_what_a_pool_is_searched_for_is_a_part_of_its_identity(small_recipe, tmp_path):
+    pool, task = [good(n) for n in range(20)], [good(n) for n in range(50, 60)]
+    found = steps_of(small_recipe, tmp_path, pool, task)[None].artifact.fingerprint
+    alone = steps_of(small_recipe, tmp_path, pool, task, **{"evaluation.tasks": []})[None].artifact
+    off = steps_of(small_recipe, tmp_path, pool, task, **{"data.decontaminate": False})[None].artifact
+    assert off.fingerprint == alone.fingerprint != found and "held_out" not in off.identity
+    assert steps_of(small_recipe, tmp_path, pool, [*task, good(70)])[None].artifact.fingerprint != found
+    assert steps_of(small_recipe, tmp_path, pool, task, **{"target.max_steps": 4})[None].artifact.fingerprint == found
+
+
+def test_a_pool_of_leaks_alone_is_refused_with_what_to_set(small_recipe, tmp_path):
+    rows = [good(n) for n in range(20)]
+    step = steps_of(small_recipe, tmp_path, rows, rows)[None]
+    with pytest.raises(InputError, match=r"no example is left of 20 rows.*20 of problems, of which 20 are its own rows.*"
+                                         r"data\.decontaminate=false keeps them"):
+        step.run()
+
+
+def test_a_task_that_cannot_be_read_is_named_with_what_does_without(small_recipe, tmp_path):
+    with pytest.raises(InputError, match=r"nowhere\.jsonl.*data\.decontaminate=false does without"):
+        steps_of(small_recipe, tmp_path, [good(1)], [good(2)], **{
+            "evaluation.tasks": [{"name": "a", "path": str(tmp_path / "nowhere.jsonl")}]})
 
 
 def test_hub_names_need_the_hub(tmp_path):

@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.rows.accounting import NARROW, settle
-from s2l_ray.rows.marks import SIGNATURE
-from s2l_ray.tables.schemas import NEAR_DUPLICATES
+from s2l_ray.rows.marks import LEAK, SIGNATURE
+from s2l_ray.tables.schemas import LEAK as LEAK_TYPE
+from s2l_ray.tables.schemas import LEAKS, NEAR_DUPLICATES
 
 KINDS = {"row": pa.int64(), "unused": pa.list_(pa.string())}
 SCHEMA = pa.schema([(name, KINDS.get(name, pa.string())) for name in NARROW])
@@ -171,3 +172,30 @@ def test_cuts_into_units_change_nothing(rows, cuts):
 def test_no_row_to_compare(rows):
     accounts = settle([signed(*rows), signed()], config(near_duplicates=TWINS))
     assert accounts.near_duplicates.num_rows == 0 and accounts.num_examples == 0
+
+
+# --- leaks -------------------------------------------------------------------------------------------
+
+FOUND = {"task": "gsm8k", "held_out_file": "test.jsonl", "held_out_row": 9, "how": "the same row", "shared": ""}
+
+
+def marked(table, *leaking):
+    """A part table of which the rows at these places are leaks."""
+    return table.append_column(LEAK, pa.array([FOUND if n in leaking else None for n in range(table.num_rows)], LEAK_TYPE))
+
+
+def test_leaks_are_left_out_before_near_duplicates_and_never_stand_for_one():
+    # Rows 0 and 2 are twins; row 0 leaks, so row 2 stays. Row 3 repeats row 0 and is a duplicate. Row 4 is bad.
+    table = signed(("1", "7", "a"), ("2", "8", "b"), ("3", "7", "a"), ("1", "9", "a"), (None, None, None))
+    accounts = settle([marked(table, 0, 3)], config(near_duplicates=TWINS, id_column="id"))
+    assert accounts.ids.to_pylist() == ["8", "7"] and places(accounts) == [(0, 1), (0, 2)]
+    assert accounts.counts == {
+        "read": 5, "examples": 2, "duplicates": 1, "leaks": 1, "near_duplicates": 0, "quarantined": 1}
+    assert accounts.leaks.schema == LEAKS and accounts.leaks.to_pylist() == [{"file": "f.jsonl", "row": 1, **FOUND}]
+
+
+def test_leaks_are_counted_where_there_are_none_and_only_where_they_were_looked_for():
+    table = part(("a", None), (None, None))
+    assert settle([marked(table), marked(part())], config()).counts == {
+        "read": 2, "examples": 1, "duplicates": 0, "leaks": 0, "quarantined": 1}
+    assert settle([table], config()).leaks is None

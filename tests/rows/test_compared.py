@@ -79,4 +79,4 @@ def test_answers_are_what_is_learned():
              Turn("assistant", "wrong", is_learned=False), Turn("tool", "42", name="add"),
              Turn("assistant", "right", thinking="hm", calls='[{"name": "add"}]'))
     assert texts_of(Conversation(turns)) == Texts(
-        ("Be kind.", "Ask", "about this", "wrong", "42"), ("right", "hm", '[{"name": "add"}]'))
+        ("Be kind.", "Ask\n\nabout this", "wrong", "42"), ("right", "hm", '[{"name": "add"}]'))

@@ -9,11 +9,14 @@ import yaml
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.loading import load_recipe
 from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.rows.held_out import HeldOutRows
+from s2l_ray.rows.leaks import index_held_out
 from s2l_ray.starter.findings import facts, findings
 from s2l_ray.starter.look import look_at
 from s2l_ray.starter.recipe import recipe_text, starter_recipe
 from s2l_ray.starter.survey import Lengths, measure, survey
 from s2l_ray.starter.vocabulary import learn_tokenizer
+from s2l_ray.storage.files import Storage
 
 ALPACA = {"instruction": "Double 2.", "input": "", "output": "It is 4.", "system": "Be brief.", "topic": "sums"}
 
@@ -54,6 +57,22 @@ def test_near_duplicates_are_listed_where_they_are_asked_for(surveyed):
     said = findings(found, 512)
     assert ("near-duplicates", "1 (rows that are nearly an earlier one)") in said
     assert ("near-duplicate", "mine.jsonl row 3 is 100% like mine.jsonl row 1") in said
+
+
+def test_leaks_of_a_task_are_listed(write, tmp_path):
+    long = "Which of the nine rivers that cross the northern plain carries the most water to the sea in spring?"
+    held_out = write([{"instruction": long, "output": "None."}], "held.jsonl")
+    found = look_at(write([{"instruction": "Hello", "output": "you"}, {"instruction": f"Say: {long}", "output": "No."}]),
+                    ["data.prompt_style=chat"])
+    model = ModelConfig(path=str(learn_tokenizer(found, tmp_path / "models")))
+    index = index_held_out([("rivers", HeldOutRows.scanned(Storage(str(tmp_path)), "rivers", DataConfig(path=held_out), 0).read())])
+    [leak] = survey(found, model, held_out=index).leaks
+    assert (leak["file"], leak["row"], leak["task"], leak["held_out_row"]) == ("mine.jsonl", 2, "rivers", 1)
+    assert survey(found, model).leaks is None
+    said = dict(findings(survey(found, model, held_out=index), 512))
+    assert said["leaks"].startswith("1 (rows that hold text")
+    assert said["leak"] == ("mine.jsonl row 2: 13 words in a row with rivers, held.jsonl row 1: "
+                            "'which of the nine rivers that cross the northern plain carries the most'")
 
 
 def test_ids_that_two_rows_bear_are_quarantined(surveyed):

@@ -1,0 +1,19 @@
+"""What leaks are looked for by, on its way from the driver to the workers: larger than is sent with a unit."""
+
+from s2l_ray.rows.leaks import HeldOut
+from s2l_ray.storage.artifacts import Artifact
+
+_ROWS, _GRAMS = "parts/held_out-rows.parquet", "parts/held_out-grams.parquet"
+
+
+def write_held_out(artifact: Artifact, held_out: HeldOut) -> None:
+    """Put it beside the parts, where each worker reads it once."""
+    artifact.write_table(_ROWS, held_out.rows)
+    artifact.write_table(_GRAMS, held_out.grams)
+
+
+def read_held_out(artifact: Artifact) -> HeldOut | None:
+    """Return what `write_held_out` wrote; None where leaks are not looked for."""
+    if not artifact.exists(_GRAMS):
+        return None
+    return HeldOut(artifact.read_table(_ROWS), artifact.read_table(_GRAMS))
