@@ -69,8 +69,10 @@ class HeldOut:
         same = pc.index_in(pa.array(keys, pa.string()), value_set=known, skip_nulls=True).to_pylist()
         found = {row: (one, SAME_ROW, "") for row, one in enumerate(same) if one is not None}
         for match in self._matches(words, is_prompt_T):
-            shared = " ".join(words.words.slice(match.start, match.length).to_pylist())
-            found.setdefault(spoken[match.text][0], (match.held_out, match.how, shared))
+            row = spoken[match.text][0]
+            if row not in found:  # of a copy every run is a match
+                shared = " ".join(words.words.slice(match.start, match.length).to_pylist())
+                found[row] = (match.held_out, match.how, shared)
         owners = pa.array([one for one, _, _ in found.values()], pa.int64())
         places = self.rows.select(["task", "file", "row"]).take(owners)
         leaks = {row: {"task": place["task"], "held_out_file": place["file"], "held_out_row": place["row"], "how": how,

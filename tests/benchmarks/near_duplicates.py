@@ -46,25 +46,27 @@ WORDS = ["".join(letters) for letters in itertools.product(LETTERS, LETTERS, LET
 """Without digits, which datatrove takes for one another."""
 
 Case = dict[str, Any]
-Row = tuple[list[int], list[int]]
+Row = tuple[np.ndarray, np.ndarray]
+"""Prompt and answer, int16 numbers of words."""
 
 
-def draw(rng: np.random.Generator, length: int) -> list[int]:
+def draw(rng: np.random.Generator, length: int) -> np.ndarray:
     """Draw words as frequent as those of a language: the n-th as 1 / n."""
-    return np.minimum(VOCABULARY ** rng.random(length), VOCABULARY - 1).astype(int).tolist()
+    return np.minimum(VOCABULARY ** rng.random(length), VOCABULARY - 1).astype(np.int16)
 
 
-def edited(rng: np.random.Generator, words: list[int], least: float, most: float) -> list[int]:
+def edited(rng: np.random.Generator, text: np.ndarray, least: float, most: float) -> np.ndarray:
     """Change some words, replaced, left out or added, such that the similarity is from `least` to `most`."""
+    words = text.tolist()
     num_edits = 3 if most == 1 else 1 + len(words) // 8
     while True:
         changed = list(words)
         for _ in range(rng.integers(0, num_edits + 1)):
             place = int(rng.integers(len(changed)))
-            new = draw(rng, 1)
+            new = draw(rng, 1).tolist()
             changed[place : place + int(rng.integers(0, 2))] = [new, [], new][rng.integers(3)]
         if len(changed) >= SHINGLE_WORDS and least <= jaccard(words, changed) <= most:
-            return changed
+            return np.array(changed, dtype=np.int16)
 
 
 def jaccard(one: list[int], other: list[int]) -> float:
@@ -80,21 +82,23 @@ def make(folder: Path, num_rows: int) -> None:
     rows: list[Row] = []
     num_planted, num_decoys = int(PLANTED * num_rows), int(DECOYS * num_rows)
     for n in range(num_rows - num_planted - num_decoys):
-        shared = templates[rng.integers(50)] if n < TEMPLATED * num_rows else []
-        rows.append((shared + draw(rng, int(rng.integers(15, 80))), draw(rng, int(rng.integers(10, 120)))))
+        shared = templates[rng.integers(50)] if n < TEMPLATED * num_rows else draw(rng, 0)
+        own = draw(rng, int(rng.integers(15, 80)))
+        rows.append((np.concatenate([shared, own]), draw(rng, int(rng.integers(10, 120)))))
     originals = rng.choice(len(rows), num_planted + num_decoys, replace=False)
     pairs = [(int(one), len(rows) + n) for n, one in enumerate(originals[:num_planted])]
     for n, one in enumerate(originals):
         bounds = (THRESHOLD, 1.0) if n < num_planted else (0.5, 0.7)
         prompt, answer = rows[one]
         rows.append((edited(rng, prompt, *bounds), edited(rng, answer, *bounds)))
-    held_out = [(templates[0] + draw(rng, int(rng.integers(20, 60))), draw(rng, 20)) for _ in range(HELD_OUT)]
+    held_out = [(np.concatenate([templates[0], draw(rng, int(rng.integers(20, 60)))]), draw(rng, 20))
+                for _ in range(HELD_OUT)]
     unpaired = np.setdiff1d(np.arange(num_rows - num_planted - num_decoys), originals)
     leaks = rng.choice(unpaired, LEAKS, replace=False)
     for number, place in enumerate(leaks):
         question = held_out[number][0][40:]
         before, after = draw(rng, 10), draw(rng, 10)
-        rows[place] = (question if number % 2 else before + question[:16] + after, rows[place][1])
+        rows[place] = (question if number % 2 else np.concatenate([before, question[:16], after]), rows[place][1])
     order = rng.permutation(num_rows)
     place_of = np.argsort(order)
     _write(folder / "rows.parquet", [rows[i] for i in order])
@@ -105,8 +109,11 @@ def make(folder: Path, num_rows: int) -> None:
 
 
 def _write(file: Path, rows: list[Row]) -> None:
-    texts = [[" ".join(WORDS[word] for word in part) for part in row] for row in rows]
-    pq.write_table(pa.table({"prompt": [p for p, _ in texts], "answer": [a for _, a in texts]}), file)
+    with pq.ParquetWriter(file, pa.schema([("prompt", pa.string()), ("answer", pa.string())])) as writer:
+        for start in range(0, len(rows), 2**16):
+            own = rows[start : start + 2**16]
+            texts = [[" ".join(map(WORDS.__getitem__, part.tolist())) for part in row] for row in own]
+            writer.write_table(pa.table({"prompt": [p for p, _ in texts], "answer": [a for _, a in texts]}))
 
 
 def read(folder: Path) -> Iterator[list[tuple[str, str]]]:
