@@ -13,6 +13,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.selectors.run import resolve_budget
 from s2l_ray.stages.planning import FOR_TARGET, Step
+from s2l_ray.stages.select import check_composition
 from s2l_ray.tables.needs import Need
 
 
@@ -78,6 +79,10 @@ def check_pool(recipe: Recipe, steps: Sequence[Step]) -> None:
             resolve_budget(config.budget, candidates)
         if trains_proxy or Need.TRAJECTORIES not in selector.needs:
             selector.check(config, candidates, fractions_C)
+    prepared = next(step.artifact for step in steps if "examples" in step.stage.gives and step.of is None)
+    if prepared.is_finished:
+        for config in recipe.arms.values():
+            check_composition(config, prepared)
 
 
 def _most_rows(step: Step) -> int:

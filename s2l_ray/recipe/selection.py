@@ -8,6 +8,8 @@ from s2l_ray.recipe.known import known_in
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.settings import WHERE, Count, Section, Seed
 
+FOR_ANY = ("per", "shares", "required", "forbidden")
+"""Settings that are no selector's own: every one with a budget takes them."""
 SelectorName = Annotated[str, known_in(SELECTORS)]
 
 
@@ -24,6 +26,12 @@ class SelectionConfig(Section):
     """Selectors run beside `selector`, for comparison: for example [random, full]."""
     per: Literal["source"] | None = None
     """Run the selector inside each source, at equal shares of the budget (any selector); null takes the whole pool."""
+    shares: dict[str, Annotated[float, Field(gt=0, le=1)]] = {}
+    """Share of the budget that a source gives (any selector), for example {gsm8k: 0.3}; all others give the rest."""
+    required: list[str] | str | None = None
+    """Examples that are chosen in any case: ids, or a file of them (Parquet or JSON Lines with example_id, or text)."""
+    forbidden: list[str] | str | None = None
+    """Examples that are no candidates: ids, or a file of them."""
     num_clusters: Count | Literal["auto"] = 100
     """k-means clusters K (of each stratum, with stratify_by); auto takes sqrt(N / 2), at most 1000."""
     normalise: Literal["none", "zscore", "ratio"] = "none"
@@ -51,6 +59,13 @@ class SelectionConfig(Section):
 
     @model_validator(mode="after")
     def _task_crosses_sources(self) -> Self:
-        if self.per is not None and self.task_sources:
-            raise ValueError(f"task_sources={self.task_sources} picks clusters over all sources: leave per unset")
+        if (self.per is not None or self.shares) and self.task_sources:
+            raise ValueError(f"task_sources={self.task_sources} picks clusters over all sources: "
+                             "leave per and shares unset")
+        return self
+
+    @model_validator(mode="after")
+    def _shares_are_parts(self) -> Self:
+        if sum(self.shares.values()) > 1 + 1e-9:
+            raise ValueError(f"shares={self.shares} sum to {sum(self.shares.values()):g}, which is above 1: lower some")
         return self

@@ -7,6 +7,7 @@ from typing import Any
 
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import FOR_ANY
 from s2l_ray.results.record import Record
 from s2l_ray.selectors.selector import Control, Selector
 from s2l_ray.stages.table import STAGES
@@ -125,7 +126,7 @@ def _settings(recipe: Recipe, selector: str, overrides: Mapping[str, Any]) -> di
     del identity["evaluation"], identity["sweep"]  # measured on other tasks too, it is the same arm
     flat = {**_flat(identity), **_flat(overrides)}
     facts = facts_of(selector)
-    own = {f"selection.{name}" for name in (*(facts.parameters if facts else ()), "per")}
+    own = {f"selection.{name}" for name in (*(facts.parameters if facts else ()), *FOR_ANY)}
     return {
         key: value for key, value in flat.items()
         if key not in _NOT_SETTINGS and (not key.startswith("selection.") or key in own)

@@ -1,4 +1,4 @@
-"""Any selector inside each source: the option `per: source`."""
+"""Any selector inside each source: the options `per: source` and `shares`."""
 
 from dataclasses import replace
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
-from s2l_ray.numerics.allocation import water_filling
+from s2l_ray.numerics.allocation import largest_remainder, water_filling
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.selector import Choice, Selector
@@ -16,23 +16,23 @@ from s2l_ray.selectors.selector import Choice, Selector
 def select_per_source(
     selector: Selector, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator
 ) -> Choice:
-    """Run the selector inside each source, at equal shares of the budget.
+    """Run the selector inside each source, at equal shares of the budget, or those that `shares` gives it.
 
-    S2L's authors' code selects so, source by source; here any method can. Sources are visited by ascending size
-    (equal sizes by name) and get their water-filling quota: a source smaller than its share gives all it has. A
-    source with quota 0 is skipped. Ranks follow the visits; cluster numbers are made distinct; each source draws
-    from a random generator of its own. `num_clusters` above a source's size is lowered to it there. Not nested, even
-    for a nested selector, since ranks go source by source.
+    With `shares` alone all sources without one are a group together, with `per` each is its own. S2L's authors' code
+    selects so, source by source; here any method can. Sources are visited by ascending size (equal sizes by name) and
+    get their water-filling quota: a source smaller than its share gives all it has. A source with quota 0 is skipped.
+    Ranks follow the visits; cluster numbers are made distinct; each source draws from a random generator of its own.
+    `num_clusters` above a source's size is lowered to it there. Not nested, even for a nested selector, since ranks
+    go source by source.
 
     Raises
     ------
     InputError
-        A source is missing, or `num_clusters` exceeds the whole pool.
+        A source is missing, `num_clusters` exceeds the whole pool, or `shares` do not fit (see `quotas_of`).
     """
     selector.check(config, len(pool), pool.fractions_C)
-    sources = sources_of(pool, "selection.per=source")
+    sources, quotas = quotas_of(pool, budget, config)
     sizes = np.array([len(members) for _, members in sources])
-    quotas = water_filling(sizes, budget)
     generators = rng.spawn(len(sources))
     parts, source_facts = [], []
     for index in np.argsort(sizes, kind="stable"):
@@ -47,6 +47,41 @@ def select_per_source(
     whole = joined(parts)
     clusters = whole.facts["clusters"]
     return replace(whole, facts={"sources": source_facts, **({"clusters": clusters} if clusters else {})})
+
+
+def quotas_of(pool: Pool, budget: int, config: SelectionConfig) -> tuple[list[tuple[str, np.ndarray]], np.ndarray]:
+    """Return the groups that the selector runs in, each with its positions, and how many examples each gives.
+
+    A source with a share gives that part of the budget, to the last example by largest remainders; the rest comes from
+    all others: at equal shares with `per`, else from them as one group.
+
+    Raises
+    ------
+    InputError
+        `shares` names no source of the pool, or more of one than it has.
+    """
+    sources = sources_of(pool, "selection.shares" if config.shares else "selection.per=source")
+    named = [(name, members) for name, members in sources if name in config.shares]
+    others = [(name, members) for name, members in sources if name not in config.shares]
+    unknown = sorted(config.shares.keys() - {name for name, _ in sources})
+    if unknown:
+        known = ", ".join(name for name, _ in sources[:20])
+        raise InputError(f"selection.shares names {unknown}; the pool's sources: {known}")
+    shares = [config.shares[name] for name, _ in named]
+    rest = 1 - sum(shares) if sum(shares) < 1 - 1e-9 else 0.0
+    *quotas, left = largest_remainder(np.array([*shares, rest]), budget).tolist()
+    for (name, members), quota in zip(named, quotas, strict=True):
+        if quota > len(members):
+            raise InputError(f"selection.shares.{name}={config.shares[name]} of a budget of {budget} is {quota} "
+                             f"examples, and the source has {len(members)}: lower its share, or the budget")
+    num_others = sum(len(members) for _, members in others)
+    if left > num_others:
+        raise InputError(f"selection.shares={config.shares} leave {left} of a budget of {budget} to the other sources, "
+                         f"which have {num_others} examples: raise the shares, or lower the budget")
+    if config.shares and config.per is None and others:
+        others = [("all others", np.sort(np.concatenate([members for _, members in others])))]
+    filled = water_filling(np.array([len(members) for _, members in others], dtype=np.int64), left)
+    return [*named, *others], np.array([*quotas, *filled], dtype=np.int64)
 
 
 def joined(parts: list[Choice]) -> Choice:

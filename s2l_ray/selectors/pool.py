@@ -1,6 +1,6 @@
 """The candidate pool that a selector is given."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -41,6 +41,13 @@ class Pool:
         """Return the losses at the last point, float32 of shape (N,)."""
         assert self.losses_NC is not None
         return self.losses_NC[:, -1]
+
+    def each_ids(self) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        """Yield (positions, ids) of all examples, a part at a time."""
+        if isinstance(self.example_ids, StoredIds):
+            yield from self.example_ids.each()
+        else:
+            yield np.arange(len(self)), self.example_ids
 
     def take(self, positions: np.ndarray) -> "Pool":
         """Return the pool of these positions alone; they must ascend, so that its order is the same."""

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.errors import InputError
-from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.recipe.selection import FOR_ANY, SelectionConfig
 from s2l_ray.selectors.run import pool_of, run_selector
 from s2l_ray.selectors.sample_tables import Tables, columns_of, in_parts, make_tables
 from s2l_ray.selectors.selector import Selector
@@ -23,7 +23,7 @@ from s2l_ray.tables.schemas import SELECTION
 
 _COUNTS = (1, 7, 60)
 _SEEDS = range(6)
-_NOT_PARAMETERS = {"selector", "budget", "seed", "per", "controls"}
+_NOT_PARAMETERS = {"selector", "budget", "seed", "controls", *FOR_ANY}
 """Settings that are not the selector's own."""
 
 

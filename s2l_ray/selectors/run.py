@@ -1,6 +1,7 @@
 """A selector run: from tables to a pool, from its choice to the selection table."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -10,7 +11,8 @@ import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SELECTORS
-from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.recipe.selection import FOR_ANY, SelectionConfig
+from s2l_ray.selectors.named import NAMED, Named, named_identity, named_in
 from s2l_ray.selectors.per import select_per_source
 from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.selector import Choice, Selector
@@ -117,7 +119,8 @@ def _embeddings(table: pa.Table | None, pool: StoredTable) -> np.ndarray:
 
 def needs_sources(selector: Selector, config: SelectionConfig) -> bool:
     """Tell whether this selection looks at the examples' sources."""
-    return bool(Need.SOURCES in selector.needs or config.per or config.stratify_by or config.task_sources)
+    return bool(Need.SOURCES in selector.needs or config.per or config.shares or config.stratify_by
+                or config.task_sources)
 
 
 def resolve_budget(budget: int | float, num_candidates: int) -> int:
@@ -145,36 +148,72 @@ def selection_identity(selector: Selector, config: SelectionConfig, seed: int) -
         found["budget"] = config.budget
     if selector.takes_seed:
         found["seed"] = seed
-    reads = {*selector.parameters, *(("per",) if selector.takes_budget else ())}
-    found |= {name: given[name] for name in sorted(reads & set(given))}
+    reads = {*selector.parameters, *(FOR_ANY if selector.takes_budget else ("forbidden",))}
+    for name in sorted(reads & set(given)):
+        found[name] = named_identity(config, name) if name in NAMED else given[name]
     return found | SELECTORS.identity_of(selector.name)
+
+
+def composed(selector: Selector, pool: Pool, config: SelectionConfig) -> tuple[Named, int]:
+    """Return the examples that are chosen and left out in any case, and how many are chosen in all.
+
+    A budget that is a share is one of the candidates, which forbidden examples are not.
+
+    Raises
+    ------
+    InputError
+        See `named_in` and `resolve_budget`; or more are required than the budget is.
+    """
+    named = named_in(pool, config)
+    num_candidates = len(pool) - len(named.forbidden)
+    if not selector.takes_budget:
+        return Named(named.required[:0], named.forbidden), num_candidates
+    budget = resolve_budget(config.budget, num_candidates)
+    if len(named.required) > budget:
+        raise InputError(f"selection.required names {len(named.required)} examples, the budget is {budget}: "
+                         "raise selection.budget, or require fewer")
+    return named, budget
 
 
 def run_selector(
     selector: Selector, pool: Pool, config: SelectionConfig, seed: int, parents: dict[str, str]
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Return the selection table, with its origin in the metadata, and the selector's findings."""
-    budget = resolve_budget(config.budget, len(pool)) if selector.takes_budget else len(pool)
-    is_per_source = config.per == "source" and selector.takes_budget
-    select = partial(select_per_source, selector) if is_per_source else selector.select
-    choice: Choice = select(pool, budget, config, np.random.default_rng(seed))
-    assert len(choice.positions_B) == budget, f"{selector.name} chose {len(choice.positions_B)} rows, budget {budget}"
+    named, budget = composed(selector, pool, config)
+    choice = _choose(selector, pool, budget, config, np.random.default_rng(seed), named)
+    positions, num_required = np.concatenate([named.required, choice.positions_B]), len(named.required)
+    assert len(positions) == budget, f"{selector.name} chose {len(choice.positions_B)} rows, budget {budget}"
     columns = [
         pa.array(np.arange(budget), pa.int64()),
-        pool.example_ids.take(pa.array(choice.positions_B)).cast(pa.string()),
-        _optional(choice.clusters_B, budget, pa.int32()),
-        _optional(choice.quotas_B, budget, pa.int64()),
-        _optional(choice.distances_B, budget, pa.float32()),
-        _optional(choice.scores_B, budget, pa.float32()),
+        pool.example_ids.take(pa.array(positions)).cast(pa.string()),
+        *(pa.concat_arrays([pa.nulls(num_required, kind), _optional(values, len(choice.positions_B), kind)])
+          for values, kind in ((choice.clusters_B, pa.int32()), (choice.quotas_B, pa.int64()),
+                               (choice.distances_B, pa.float32()), (choice.scores_B, pa.float32()))),
     ]
     table = pa.table(columns, schema=SELECTION)
     check_selection(table, budget)
     origin = {
         **{name: getattr(config, name) for name in selector.parameters},
         **selection_identity(selector, config, seed), "budget": budget, "budget_asked": config.budget,
-        "seed": seed, "num_candidates": len(pool), "parents": parents,
+        "seed": seed, "num_candidates": len(pool) - len(named.forbidden), "parents": parents,
     }
     return with_metadata(table, origin), choice.facts
+
+
+def _choose(
+    selector: Selector, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator, named: Named
+) -> Choice:
+    """Return what the selector chooses beside the required examples, among those that are not forbidden either."""
+    left = budget - len(named.required)
+    if left == 0:
+        return Choice(np.empty(0, dtype=np.int64))
+    is_by_source = selector.takes_budget and (config.per is not None or config.shares)
+    select = partial(select_per_source, selector) if is_by_source else selector.select
+    if not len(named.required) and not len(named.forbidden):
+        return select(pool, left, config, rng)
+    free = named.free(len(pool))
+    choice: Choice = select(pool.take(free), left, config, rng)
+    return replace(choice, positions_B=free[choice.positions_B])
 
 
 def _optional(values: np.ndarray | None, length: int, kind: pa.DataType) -> pa.Array:

@@ -76,6 +76,10 @@ class StoredIds:
         """Return the ids at these positions."""
         return string_array(self._table.take(["example_id"], positions.to_numpy())["example_id"])
 
+    def each(self) -> Iterator[tuple[np.ndarray, pa.Array]]:
+        """Yield (positions, ids) for every part of the table."""
+        return self._table.each(["example_id"], lambda positions, part: (positions, string_array(part["example_id"])))
+
 
 class StoredLosses:
     """The loss trajectories at the pool's positions, (N, C) float32: `numerics.rows.Rows`, and `[:, points]`."""

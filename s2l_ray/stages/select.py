@@ -15,7 +15,8 @@ from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.rows.originals import json_lines, typed_table
 from s2l_ray.selectors.bare import select_from_table
-from s2l_ray.selectors.run import pool_of, run_selector, selection_identity
+from s2l_ray.selectors.per import quotas_of
+from s2l_ray.selectors.run import composed, pool_of, run_selector, selection_identity
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import STAGES, stage_of
 from s2l_ray.stages.work import Sizes, Work
@@ -48,6 +49,22 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     parents = {name: artifact.fingerprint for name, artifact in inputs.items()}
     artifact = Artifact(planning.storage, "select", identity, parents)
     return Step(stage_of("select"), artifact, partial(run_select, artifact, config, seed, inputs), of)
+
+
+def check_composition(config: SelectionConfig, examples: Artifact) -> None:
+    """Refuse named examples and shares of sources that a prepared pool has not, before anything is trained for it.
+
+    Raises
+    ------
+    InputError
+        See `composed` and `quotas_of`.
+    """
+    if config.required or config.forbidden or config.shares:
+        pool = pool_of(chunked_from_shards(examples, "examples"), frozenset({Need.SOURCES} if config.shares else ()))
+        selector = SELECTORS.find(config.selector)
+        named, budget = composed(selector, pool, config)
+        if config.shares and selector.takes_budget:
+            quotas_of(pool.take(named.free(len(pool))), budget - len(named.required), config)
 
 
 def work(step: Step, sizes: Sizes) -> Work:
@@ -117,7 +134,8 @@ def _select(
     artifact.write_json("findings.json", facts)
     return artifact.publish(
         {
-            "rows": {"pool": num_pool, "candidates": len(pool), "selected": selection.num_rows},
+            "rows": {"pool": num_pool, "candidates": metadata_of(selection.schema)["num_candidates"],
+                     "selected": selection.num_rows},
             "selection": metadata_of(selection.schema),
             "sources": _shares(table, selection),
         },

@@ -14,6 +14,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.recipe.loading import parse_recipe
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import SELECTORS
+from s2l_ray.recipe.selection import FOR_ANY
 from s2l_ray.recipe.sweep import Draw
 
 SEED = "seed"
@@ -124,7 +125,7 @@ def _drawn(draw: Draw, rng: np.random.Generator) -> Any:
 def _as_read(overrides: dict[str, Any]) -> dict[str, Any]:
     """Return the settings without those that this selector does not read: they would make the same trial twice."""
     selector = SELECTORS.find(str(overrides[SELECTOR]))
-    read = {"selector", *selector.parameters} | ({"budget", "per"} if selector.takes_budget else set())
+    read = {"selector", *selector.parameters} | ({"budget", *FOR_ANY} if selector.takes_budget else {"forbidden"})
     return {
         key: value for key, value in overrides.items()
         if not key.startswith("selection.") or key.split(".")[1] in read
