@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from s2l_ray.report.advice import advice
 from s2l_ray.report.arms import Point
 from s2l_ray.report.cost import selecting_seconds, training_seconds
 from s2l_ray.report.figures import Figure, Section, Table, colour, interval, number, percent, plot_text, style
@@ -23,6 +24,7 @@ def curve_section(study: Study, scores: Scores) -> Section:
                  "held-out examples and seeds; below are the mean seconds of selecting and fine-tuning."]
     if num_budgets == 1:
         sentences.append("One budget was run; a sweep over selection.budget makes this a curve.")
+    sentences += advice(scores)
     description = "; ".join(
         f"{score.point.label} at {percent(score.share)}: {number(score.estimate.value)} "
         f"({interval(score.estimate)})" for score in scores.scores[:12]
