@@ -23,7 +23,7 @@ from s2l_ray.modeling.lora import plain_model
 from s2l_ray.modeling.memory import keep_freed_memory
 from s2l_ray.modeling.micro_batch import after_out_of_memory, measured_on_gpu
 from s2l_ray.modeling.models import finish_folder, load_tokenizer, save_weights
-from s2l_ray.modeling.schedule import TrainingRun, TrajectoryPoint
+from s2l_ray.modeling.schedule import ORDER_FILE, TrainingRun, TrajectoryPoint
 from s2l_ray.modeling.step_losses import STEP_LOSSES, KeepStepLosses, curve_of
 from s2l_ray.modeling.trackers import following
 from s2l_ray.modeling.training import Collator, PointCallback, ProgressCallback, SupervisedTrainer, build_trainer
@@ -85,7 +85,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     torch.set_num_threads(run.cpus_per_worker)
     if run.config.zero and not run.use_gpu:
         disable_deepspeed_compiler()
-    examples = _in_order(host.examples())
+    examples = _in_order(host.examples(), run)
     tokenizer = load_tokenizer(run.config.model)
     with tempfile.TemporaryDirectory(prefix="s2l-train-") as scratch:
         arguments, model = _set_up(run, host.num_workers, examples, tokenizer, Path(scratch))
@@ -101,7 +101,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
         ]
         tracked = run.tracked if arguments.process_index == 0 else None
         with following(tracked, run.storage, Path(scratch), arguments) as follow:
-            trainer = build_trainer(model, arguments, examples, collator, callbacks)
+            trainer = build_trainer(model, arguments, examples, collator, callbacks, shuffles=run.config.shuffles)
             trainer.add_callback(KeepStepLosses(trainer))  # after the host's, which ask for checkpoints
             follow(trainer)
             times["model"] = time.time()
@@ -166,11 +166,15 @@ def _train(trainer: SupervisedTrainer, checkpoint: Path | None, run: TrainingRun
         raise RuntimeError(f"out of memory with {had} examples at a time: {smaller} are tried next") from error
 
 
-def _in_order(tables: list[pa.Table]) -> ExampleTable:
-    """Return the training examples, ordered by id so that shuffling depends on the seed alone."""
+def _in_order(tables: list[pa.Table], run: TrainingRun) -> ExampleTable:
+    """Return the training examples as the run orders them, else by id so that shuffling depends on the seed alone."""
     table = pa.concat_tables(tables)
-    order = pc.sort_indices(table["example_id"])
-    return ExampleTable(table, np.asarray(order))
+    if run.config.shuffles:
+        return ExampleTable(table, np.asarray(pc.sort_indices(table["example_id"])))
+    asked = run.storage.read_table(f"{run.folder}/{ORDER_FILE}")["example_id"].cast(pa.string())
+    places = pc.index_in(asked, value_set=table["example_id"].cast(pa.string()).combine_chunks())
+    assert places.null_count == 0 and len(places) == table.num_rows, f"{table.num_rows} examples, {len(asked)} in order"
+    return ExampleTable(table, places.to_numpy())
 
 
 def _upload_point(run: TrainingRun, model: PreTrainedModel, point: TrajectoryPoint) -> None:

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.checkpoints import find_checkpoints
 from s2l_ray.modeling.tracked import Tracked
 from s2l_ray.recipe.scoring import TrajectoryConfig
 from s2l_ray.recipe.training import TrainingConfig
@@ -11,6 +12,10 @@ from s2l_ray.storage.files import Storage
 
 TRAINED_ON = ["example_id", "input_ids", "supervised"]
 """Columns of the examples that a training reads."""
+
+
+ORDER_FILE = "order.parquet"
+"""Beside the model: example_id in the order of every epoch, where that is not drawn."""
 
 
 @dataclass(frozen=True)
@@ -39,11 +44,16 @@ def plan_training(
 ) -> TrainingPlan:
     """Work out steps and trajectory points; the same for any number of workers.
 
+    With `trajectory.checkpoints` these are the points, their fraction counted to the last one, and no step is left.
+
     Raises
     ------
     InputError
-        There are fewer optimizer steps than trajectory points.
+        There are fewer optimizer steps than trajectory points; or see `find_checkpoints`.
     """
+    if trajectory is not None and trajectory.checkpoints is not None:
+        steps = [checkpoint.step for checkpoint in find_checkpoints(trajectory.checkpoints)]
+        return TrainingPlan(0, tuple(TrajectoryPoint(step, step / steps[-1]) for step in steps))
     steps_per_epoch = math.ceil(num_examples / config.global_batch_size)
     total = config.max_steps or math.ceil(steps_per_epoch * (config.epochs or 0))
     if trajectory is None:

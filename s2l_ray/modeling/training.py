@@ -123,13 +123,13 @@ class SupervisedTrainer(Trainer):
     _targets: torch.Tensor
     _step_loss: torch.Tensor | float = 0.0
 
-    def __init__(self, *, global_batch_size: int, **arguments: Any) -> None:
+    def __init__(self, *, global_batch_size: int, shuffles: bool, **arguments: Any) -> None:
         examples = arguments["train_dataset"]
         assert isinstance(examples, ExampleTable)
         args = arguments["args"]
         # One process takes a smaller last micro-batch as it is.
         at_once = args.per_device_train_batch_size * args.world_size if args.world_size > 1 else 1
-        self._sampler = StepSampler(examples.lengths_N, global_batch_size, args.seed, at_once)
+        self._sampler = StepSampler(examples.lengths_N, global_batch_size, args.seed, at_once, shuffles=shuffles)
         super().__init__(**arguments, compute_loss_func=self._mean_token_loss)
         self.add_callback(_EpochCallback(self._sampler))
         model = plain_model(arguments["model"])
@@ -228,12 +228,15 @@ def build_trainer(
     examples: ExampleTable,
     collator: Collator,
     callbacks: Sequence[TrainerCallback],
+    *,
+    shuffles: bool = True,
 ) -> SupervisedTrainer:
     """Return a Trainer over the examples; its shuffling follows the seed, not the number of workers."""
     model.config.use_cache = False
     micro_batches = arguments.gradient_accumulation_steps * arguments.world_size
     trainer = SupervisedTrainer(
         global_batch_size=arguments.per_device_train_batch_size * micro_batches,
+        shuffles=shuffles,
         model=model,
         args=arguments,
         train_dataset=examples,

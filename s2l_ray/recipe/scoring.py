@@ -1,12 +1,12 @@
 """The parts of the recipe that say what models compute of each example: losses, further losses, embeddings."""
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import field_validator
 
 from s2l_ray.recipe.data import PromptStyle
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
-from s2l_ray.recipe.settings import Count, Section
+from s2l_ray.recipe.settings import WHERE, Count, Section
 
 CPU_BATCH_TOKENS = 8192
 """What auto means on CPUs."""
@@ -45,6 +45,8 @@ class TrajectoryConfig(_Batches):
     """Trajectory points, spread evenly over the proxy's training; the last is the finished proxy."""
     include_initial: bool = True
     """Record the untouched model too, as point 0."""
+    checkpoints: Annotated[str | None, WHERE] = None
+    """Folder of your own training's checkpoints (checkpoint-<step>/): they are the points, and no proxy is trained."""
     precision: AskedPrecision = "auto"
     """Arithmetic of the forward pass; auto is bf16 where it is faster (GPUs, CPUs with AMX or AVX512-BF16)."""
 

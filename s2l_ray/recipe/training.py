@@ -8,6 +8,7 @@ from s2l_ray.recipe.lora import LoraConfig, Quantized
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.settings import WHERE, Count, Fraction, Section, Seed
 
+Order = Literal["shuffled", "as_selected", "easy_first", "hard_first", "cluster_round_robin"]
 _CPU_MICRO_BATCH = 4
 
 
@@ -87,6 +88,11 @@ class TrainingConfig(Section):
         """Return how DeepSpeed shards it; None where DDP runs it."""
         return None
 
+    @property
+    def shuffles(self) -> bool:
+        """Tell whether the order of examples is drawn anew in each epoch."""
+        return True
+
 
 class ProxyConfig(TrainingConfig):
     """The small model whose training the loss trajectories are taken from."""
@@ -97,6 +103,8 @@ class TargetConfig(TrainingConfig):
 
     seed: Seed | None = None
     """Seed of the order of examples and of fresh weights; null takes the recipe's seed."""
+    order: Order = "shuffled"
+    """Examples drawn anew each epoch, by rank, by the mean loss of their trajectory, or from its clusters in turn."""
     zero_stage: Annotated[int, Field(ge=0, le=3)] = 0
     """DeepSpeed ZeRO stage: what is sharded over workers (0 nothing, 1 optimizer, 2 gradients, 3 weights)."""
     offload_optimizer: Annotated[bool, WHERE] = False
@@ -110,6 +118,11 @@ class TargetConfig(TrainingConfig):
             raise ValueError(f"zero_stage=3 cannot share out weights in {self.quantize}: set zero_stage to 2 or less, "
                              "or quantize to null")
         return self
+
+    @property
+    def shuffles(self) -> bool:
+        """Tell whether the order of examples is drawn anew in each epoch."""
+        return self.order == "shuffled"
 
     @property
     def zero(self) -> Zero:

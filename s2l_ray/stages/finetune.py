@@ -11,14 +11,18 @@ from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.training import train
 from s2l_ray.modeling.adapters import holds_model
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
-from s2l_ray.modeling.schedule import TrainingRun, plan_training
+from s2l_ray.modeling.schedule import ORDER_FILE, TrainingRun, plan_training
 from s2l_ray.modeling.tracked import tracked
 from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.selectors.training_order import BY_TRAJECTORY, training_order
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work, training_work
 from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.tables.needs import Need
 from s2l_ray.tables.training_curve import CURVE_FILE, curve_table
+
+_CLUSTERS = ("num_clusters", "kmeans_fit_rows", "kmeans_iterations")
 
 
 def plan(planning: Planning, table: str, of: str | None) -> Step:
@@ -29,8 +33,14 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     training.pop("seed", None)  # the one that it comes to stands below
     identity = {"training": training, **tokenizer_identity(config.model), "seed": recipe.target_seed}
     parents = {"selection": selection.fingerprint, "examples": examples.fingerprint}
+    trajectories = None
+    if config.order in BY_TRAJECTORY:
+        trajectories = planning.artifact(Need.TRAJECTORIES)
+        parents["trajectories"] = trajectories.fingerprint
+    if config.order == "cluster_round_robin":
+        identity["clusters"] = {"seed": recipe.selection_seed, **recipe.selection.identity_of(*_CLUSTERS)}
     artifact = Artifact(planning.storage, "finetune", identity, parents)
-    run = partial(run_finetune, artifact, selection, examples, recipe, of)
+    run = partial(run_finetune, artifact, selection, examples, recipe, of, trajectories)
     return Step(stage_of("finetune"), artifact, run, of)
 
 
@@ -41,7 +51,8 @@ def work(step: Step, sizes: Sizes) -> Work:
 
 
 def run_finetune(
-    artifact: Artifact, selection: Artifact, examples: Artifact, recipe: Recipe, label: str | None
+    artifact: Artifact, selection: Artifact, examples: Artifact, recipe: Recipe, label: str | None,
+    trajectories: Artifact | None = None,
 ) -> dict[str, Any]:
     """Train the target; `model/` is a folder that AutoModelForCausalLM.from_pretrained loads then.
 
@@ -57,6 +68,9 @@ def run_finetune(
     num_found = _count(examples, ids)
     if num_found != len(ids):
         raise RuntimeError(f"{num_found} of {len(ids)} selected examples are among the target's examples")
+    if not config.shuffles:
+        ordered = training_order(ids, config.order, trajectories, recipe.selection, recipe.selection_seed)
+        artifact.write_table(ORDER_FILE, pa.table({"example_id": ordered}))
     schedule = plan_training(config, len(ids))
     chosen = recipe.arms.get(str(label), recipe.selection)
     about = {"selection": {"selector": chosen.selector, "budget": chosen.budget, "rows": len(ids),

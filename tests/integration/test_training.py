@@ -76,6 +76,36 @@ def test_an_epoch_s_last_step_has_the_same_examples_for_any_number_of_workers(se
     assert farthest(finetune(selected, num_workers=num_workers, **last), finetune(selected, num_workers=1, **last)) < 1e-5
 
 
+def test_an_order_is_kept_by_any_number_of_workers_and_after_a_loss(selected, worker_killed, weights_of):
+    settings = {"order": "as_selected", "zero_stage": 2, "max_steps": 8, "num_checkpoints": 2}
+    calm, interrupted = (artifact_of(selected, f"{case} {settings}") for case in ("calm", "interrupted"))
+    train(selected, calm, {"num_workers": 2}, settings)
+    with worker_killed(this_machine(), interrupted), pytest.raises(RuntimeError, match="newest checkpoint is kept"):
+        train(selected, interrupted, {"num_workers": 2, "max_failures": 0}, settings)
+    train(selected, interrupted, {"num_workers": 2}, settings)
+    (theirs,), (ours,) = (weights_of(artifact).values() for artifact in (calm, interrupted))
+    assert all(torch.equal(weight, ours[name]) for name, weight in theirs.items())
+    one = finetune(selected, num_workers=1, **settings)
+    assert max(float((weight - theirs[name]).abs().max()) for name, weight in one.state_dict().items() if name in theirs) < 1e-5
+    assert farthest(one, finetune(selected, num_workers=1, **{**settings, "order": "shuffled"})) > 1e-4
+
+
+def test_an_order_by_trajectory_trains_every_arm_so(here, finished):
+    recipe, plan = finished[0], finished[1]
+    hard = recipe.model_copy(update={"name": "hard", "target": recipe.target.model_copy(update={"order": "hard_first"})})
+    ordered = plan_run(hard, "finetune")
+    run_plan(ordered, "test")
+    trajectories = plan.step("trajectories").artifact
+    tables = [trajectories.read_table(f"shards/{name}") for name in trajectories.list_names("shards")]
+    means = {row["example_id"]: sum(row["losses"]) for table in tables for row in table.to_pylist()}
+    for name in ("s2l", "random"):
+        step = ordered.step("finetune", name)
+        assert step.artifact.fingerprint != plan.step("finetune", name).artifact.fingerprint
+        ids = step.artifact.read_table("order.parquet")["example_id"].to_pylist()
+        chosen = ordered.step("select", name).artifact.read_table("selection.parquet")["example_id"].to_pylist()
+        assert sorted(ids) == sorted(chosen) and [means[one] for one in ids] == sorted((means[one] for one in ids), reverse=True)
+
+
 def test_training_moves_the_weights(selected, stage_0):
     recipe, _ = selected
     base = AutoModelForCausalLM.from_pretrained(recipe.target.model.path, dtype=torch.float32)

@@ -27,6 +27,16 @@ def test_a_step_holds_what_plain_shuffling_gives_it(lengths_N, size, seed):
         assert set(order[start : start + size]) == set(plain[start : start + size])
 
 
+@given(LENGTHS, st.integers(1, 20), st.integers(0, 9))
+def test_an_order_that_is_kept_gives_each_epoch_the_same_steps(lengths_N, size, seed):
+    sampler = StepSampler(lengths_N, size, seed, shuffles=False)
+    first = list(sampler)
+    sampler.set_epoch(1)
+    assert list(sampler) == first
+    for start in range(0, len(first), size):
+        assert set(first[start : start + size]) == set(range(start, min(start + size, len(first))))
+
+
 def test_epochs_differ_and_each_comes_again():
     sampler = StepSampler(np.ones(30, dtype=np.int64), 4, seed=1)
     first = list(sampler)

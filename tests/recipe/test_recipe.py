@@ -32,7 +32,7 @@ WHERE_FIELDS = {
     LoraConfig: set(),
     ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints"},
     TargetConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints", "offload_optimizer"},
-    TrajectoryConfig: set(),
+    TrajectoryConfig: {"checkpoints"},
     EmbeddingConfig: set(),
     ProbeConfig: set(),
     SelectionConfig: {"scores"},  # select hashes the file itself
