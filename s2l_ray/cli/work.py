@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from s2l_ray.cli.checkpoints import Checkpoints, with_checkpoints
 from s2l_ray.cli.output import exit_codes, print_json, print_tables, quiet, stdout_kept_free
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import CONSOLE, note
@@ -192,6 +193,7 @@ def stage_command(stage: Stage) -> Callable[..., None]:
 def trajectories(
     recipe: RecipeArgument,
     overrides: Overrides = None,
+    checkpoints: Checkpoints = None,
     export: Annotated[
         Path | None, typer.Option(help="Parquet file to write them to, for `s2l select --trajectories`.")
     ] = None,
@@ -203,7 +205,8 @@ def trajectories(
     with exit_codes(debug):
         if export is not None:
             check_writable(export, "--export")
-        run_until("trajectories", recipe, overrides, dry=dry, show=show, export=export)
+        asked = with_checkpoints(recipe, checkpoints, overrides)
+        run_until("trajectories", recipe, asked, dry=dry, show=show, export=export)
 
 
 def check_writable(file: Path, option: str) -> None:

@@ -66,7 +66,7 @@ def measure_rates(recipe: Recipe, steps: Sequence[Step], sizes: Sizes, machine: 
 def _assumed_s(step: Step, sizes: Sizes, machine: Machine) -> float:
     """Return how long a step works, by assumed rates, when its workers are there."""
     work, resources = work_of(step, sizes), sizes.recipe.resources
-    num_workers = machine.num_workers(step.stage.workers, resources)
+    num_workers = machine.num_workers(step.workers, resources)
     return work.operations / (machine.rate(step, work, resources).per_worker * num_workers)
 
 
@@ -110,8 +110,8 @@ def _rate(manifest: Mapping[str, Any], step: Step, work: Work, machine: Machine,
     """Return what a stage's manifest says of its speed; None where there was nothing to measure."""
     if not work.operations:
         return None
-    wall_s, num_workers = manifest["wall_s"], machine.num_workers(step.stage.workers, recipe.resources)
-    if step.stage.workers == "training":
+    wall_s, num_workers = manifest["wall_s"], machine.num_workers(step.workers, recipe.resources)
+    if step.workers == "training":
         phases, steps = manifest["phases_s"], manifest["total_steps"]
         seconds = (phases["trained"] - phases["first_step"]) * steps / (steps - 1)  # the first step warms up
         return Rate(wall_s - seconds, work.operations / seconds / num_workers, is_measured=True)

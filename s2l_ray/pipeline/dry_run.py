@@ -9,8 +9,8 @@ from s2l_ray.execution.bundles import describe_total, training_bundles
 from s2l_ray.pipeline.run import ready_place
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.resources import ResourcesConfig
+from s2l_ray.recipe.workers import Workers
 from s2l_ray.stages.planning import Step
-from s2l_ray.stages.table import Stage
 from s2l_ray.storage.files import Storage
 
 
@@ -27,7 +27,7 @@ def dry_run(steps: Sequence[Step], recipe: Recipe, storage: Storage) -> dict[str
             "run": recipe.name, "storage": storage.uri, "cluster": place.describe(),
             "steps": [
                 {"label": step.label, "folder": step.artifact.folder, "state": _state(step, storage),
-                 "where": _where(step.stage, recipe.resources)} for step in steps
+                 "where": _where(step.workers, recipe.resources)} for step in steps
             ],
         }
 
@@ -49,14 +49,14 @@ def _state(step: Step, storage: Storage) -> str:
     return "goes on" if storage.exists(step.artifact.folder) else "runs"
 
 
-def _where(stage: Stage, resources: ResourcesConfig) -> str:
-    if stage.workers == "none":
+def _where(workers: Workers, resources: ResourcesConfig) -> str:
+    if workers == "none":
         return "one process"
-    if stage.workers == "training":
+    if workers == "training":
         bundles = training_bundles(resources)
         more = f", up to {resources.max_workers}" if resources.max_workers > len(bundles) else ""
         return f"{len(bundles)} training workers{more}, {describe_total(bundles)} in all"
     bound = resources.num_scoring_workers
     most = f"at most {bound}" if bound else "as many as there is room for"
-    each = "1 GPU and 1 CPU" if resources.use_gpu and stage.workers == "scoring" else "1 CPU"
+    each = "1 GPU and 1 CPU" if resources.use_gpu and workers == "scoring" else "1 CPU"
     return f"workers of {each}, {most}"

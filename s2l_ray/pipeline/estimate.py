@@ -24,9 +24,9 @@ def estimate(steps: Sequence[Step], sizes: Sizes, machine: Machine) -> dict[str,
     rows: list[dict[str, Any]] = []
     for step in steps:
         work = work_of(step, sizes)
-        rate, num_workers = machine.rate(step, work, resources), machine.num_workers(step.stage.workers, resources)
+        rate, num_workers = machine.rate(step, work, resources), machine.num_workers(step.workers, resources)
         seconds = rate.start_s + (work.operations or work.tokens) / (rate.per_worker * num_workers)
-        on_gpus = resources.use_gpu and step.stage.workers in ("scoring", "training")
+        on_gpus = resources.use_gpu and step.workers in ("scoring", "training")
         hours = seconds * num_workers / 3600 if on_gpus else 0.0
         rows.append({
             "label": step.label, "state": "finished" if step.artifact.is_finished else "left", "rows": work.rows,

@@ -36,7 +36,7 @@ def check_work(steps: Sequence[Step], recipes: Iterable[Recipe]) -> None:
     from s2l_ray.modeling.models import load_tokenizer
 
     recipes, left = list(recipes), unfinished(steps)
-    if any(step.stage.workers == "training" for step in left):
+    if any(step.workers == "training" for step in left):
         for recipe in recipes:
             check_trackers("report_to", recipe.report_to)
     models = {(repr(model), recipe.data.max_length): (key, model)

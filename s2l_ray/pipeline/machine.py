@@ -71,7 +71,7 @@ class Machine:
 
     def rate(self, step: Step, work: Work, resources: ResourcesConfig) -> Rate:
         """Return what was measured of a stage, or what is assumed of it."""
-        kind = step.stage.workers
+        kind = step.workers
         if step.stage.name in self.rates:
             return self.rates[step.stage.name]
         if not work.operations:

@@ -61,7 +61,7 @@ def run_steps(
                 if place is None:
                     place = stack.enter_context(ready_place(steps, recipe, storage))
                     note(f"running on {place.describe()}")
-                place.make_ready(step.label, step.stage.workers)
+                place.make_ready(step.label, step.workers)
                 manifest = step.run()
                 if step.most_rows is not None:
                     check()
@@ -92,7 +92,7 @@ def ready_place(
     """
     first = partial(check_work, steps, [recipe, *others])
     with session(recipe.resources, storage, local_inputs(recipe), first) as place:
-        place.check([step.stage.workers for step in unfinished(steps)], ask=ask)
+        place.check([step.workers for step in unfinished(steps)], ask=ask)
         yield place
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.recipe.workers import Workers
 from s2l_ray.stages.table import STAGES, Stage, stage_of
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
@@ -47,6 +48,13 @@ class Step:
     """Refuses, before anything runs, what is known to fail."""
     most_rows: int | None = None
     """Examples that it can give at most, where that is known before it has run."""
+    takes: Workers | None = None
+    """What it runs on where that is not its stage's."""
+
+    @property
+    def workers(self) -> Workers:
+        """Return what it runs on."""
+        return self.takes or self.stage.workers
 
     @property
     def label(self) -> str:

@@ -9,6 +9,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
+from s2l_ray.modeling.checkpoints import is_checkpoint
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
@@ -103,6 +104,11 @@ def _model_of(recipe: Recipe, name: str) -> ModelConfig | None:
     model = recipe.proxy.model if recipe.probe.point == "initial" else None
     if name == Need.JUDGE and recipe.probe.judge is not None:
         model = recipe.probe.judge
+    if model is recipe.proxy.model and is_checkpoint(model, recipe.trajectory.checkpoints):
+        raise InputError(
+            f"probe.point=initial asks the model from before the training, and proxy.model.path={model.path!r} is a "
+            "checkpoint of it: set proxy.model.path to the model that it began with, or probe.point=final"
+        )
     if model is not None and model.config is not None:
         raise InputError(
             "probe.point=initial asks a model of fresh weights, which knows nothing yet: set probe.point=final, or "

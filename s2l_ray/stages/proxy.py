@@ -7,9 +7,11 @@ from typing import Any
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.training import train
 from s2l_ray.modeling.adapters import holds_model
+from s2l_ray.modeling.checkpoints import Checkpoint, checkpoints_identity, find_checkpoints
 from s2l_ray.modeling.identity import model_identity, tokenizer_identity
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.modeling.tracked import tracked
+from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
@@ -19,8 +21,15 @@ from s2l_ray.tables.training_curve import CURVE_FILE, curve_table
 
 
 def plan(planning: Planning, table: str, of: str | None) -> Step:
-    """Return the step of the proxy, named by what it is trained on, how, and where it is recorded."""
+    """Return the step of the proxy, named by what it is trained on, how, and where it is recorded.
+
+    Of checkpoints that somebody's own training left, by their steps and weights.
+    """
     recipe, examples = planning.recipe, planning.artifact("examples")
+    if recipe.trajectory.checkpoints is not None:
+        found = find_checkpoints(recipe.trajectory.checkpoints)
+        artifact = Artifact(planning.storage, "proxy", {"checkpoints": checkpoints_identity(found)}, {})
+        return Step(stage_of("proxy"), artifact, partial(take_checkpoints, artifact, found, recipe), takes="none")
     config, recorded = recipe.proxy, recipe.trajectory.identity()
     identity: dict[str, Any] = {
         "training": {**config.identity(), "model": model_identity(config.model)},
@@ -35,8 +44,27 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
 def work(step: Step, sizes: Sizes) -> Work:
     """Return what the training does."""
     recipe, pool = sizes.recipe, sizes.pool(None)
+    if recipe.trajectory.checkpoints is not None:
+        return Work(0)
     steps = plan_training(recipe.proxy, pool.rows, recipe.trajectory).total_steps
     return training_work(sizes, "proxy.model", recipe.proxy, pool, steps)
+
+
+def take_checkpoints(artifact: Artifact, found: tuple[Checkpoint, ...], recipe: Recipe) -> dict[str, Any]:
+    """Keep the weights of somebody's own training as a proxy's points, the last one as the finished model, too."""
+    started, points = time.time(), plan_training(recipe.proxy, 0, recipe.trajectory).points
+    for point, checkpoint in zip(points, found, strict=True):
+        note(f"proxy: {checkpoint.folder.name} is the point at step {point.step:,} of {points[-1].step:,}")
+        for folder in (point.folder, *(("model",) if point is points[-1] else ())):
+            for file in checkpoint.files:
+                artifact.storage.upload_file(file, artifact.file(f"{folder}/{file.name}"))
+    facts = {
+        "points": [{"step": point.step, "fraction": point.fraction} for point in points],
+        "rows": {"points": len(points)},
+        "total_steps": 0,
+        "checkpoints": [str(checkpoint.folder) for checkpoint in found],
+    }
+    return artifact.publish(facts, started)
 
 
 def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[str, Any]:

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
-from s2l_ray.modeling.schedule import TrajectoryPoint
+from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
 from s2l_ray.modeling.speed import throughput_facts
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
@@ -36,9 +36,9 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
 
 def work(step: Step, sizes: Sizes) -> Work:
     """Return what a pass of each point's model does."""
-    config = sizes.recipe.trajectory
-    passes = config.num_points + int(config.include_initial)
-    return scoring_work(sizes, "proxy.model", sizes.pool(None), passes, config.precision)
+    recipe, pool = sizes.recipe, sizes.pool(None)
+    passes = len(plan_training(recipe.proxy, pool.rows, recipe.trajectory).points)
+    return scoring_work(sizes, "proxy.model", pool, passes, recipe.trajectory.precision)
 
 
 def run_trajectories(artifact: Artifact, proxy: Artifact, examples: Artifact, recipe: Recipe) -> dict[str, Any]:

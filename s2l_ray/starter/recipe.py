@@ -96,7 +96,9 @@ def _begin(source: str, storage: str, overrides: Sequence[str] = ()) -> _Start:
     if not any(setting.startswith("data.prompt_style=") for setting in overrides):
         look = replace(look, data=look.data.model_copy(update={"prompt_style": proxy.prompt_style}))
     tokenizer = learn_tokenizer(look, folder.absolute() / "models")
-    note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: {proxy.why} (another: `s2l init`, then proxy.model)")
+    given = [setting.partition("=")[2] for setting in overrides if setting.startswith("proxy.model.path=")]
+    what = given[-1] if given else f"{proxy.why} (another: `s2l init`, then proxy.model)"
+    note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: {what}")
     lengths = measure(look, ModelConfig(path=proxy.hub_name or str(tokenizer)))
     return _Start(source, storage, look, tokenizer, proxy, lengths)
 

@@ -1,0 +1,153 @@
+"""Somebody's own training in place of a proxy: .venv/bin/pytest tests/integration/test_checkpoints.py"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+from s2l_ray.cli.main import main
+from s2l_ray.errors import InputError
+from s2l_ray.pipeline.plan import plan_run
+from s2l_ray.pipeline.run import run_plan
+from s2l_ray.quickstart import ASSETS
+
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
+
+
+def run(*arguments):
+    with pytest.raises(SystemExit) as ended:
+        main([str(argument) for argument in arguments])
+    return ended.value.code or 0
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory):
+    """Thirty word problems."""
+    file = tmp_path_factory.mktemp("rows") / "mine.jsonl"
+    file.write_text("".join(json.dumps({"id": f"r{n}", "instruction": f"Ann has {n} pens and buys {n % 7}. How many?",
+                                        "output": str(n + n % 7)}) + "\n" for n in range(30)))
+    return file
+
+
+@pytest.fixture(scope="module", params=["weights", "adapters"])
+def trained(request, rows, tmp_path_factory):
+    """The folder of a plain Trainer's run on these rows, with checkpoints at steps 2, 4 and 6."""
+    folder = tmp_path_factory.mktemp("theirs")
+    tokenizer = AutoTokenizer.from_pretrained(ASSETS / "proxy_base")
+    tokenizer.chat_template = None
+    model = AutoModelForCausalLM.from_pretrained(ASSETS / "proxy_base")
+    if request.param == "adapters":
+        model = get_peft_model(model, LoraConfig(r=4, target_modules="all-linear", task_type="CAUSAL_LM"))
+    texts = [" ".join(json.loads(line)[key] for key in ("instruction", "output")) for line in rows.read_text().splitlines()]
+    encoded = [tokenizer(text)["input_ids"][:16] for text in texts]
+    data = [{"input_ids": ids, "labels": ids} for ids in encoded if len(ids) == 16]
+    arguments = TrainingArguments(output_dir=str(folder), max_steps=6, save_steps=2, per_device_train_batch_size=2,
+                                  learning_rate=1e-3, report_to=[], use_cpu=True, disable_tqdm=True)
+    Trainer(model, arguments, train_dataset=data, processing_class=tokenizer).train()
+    return folder
+
+
+def test_a_trainers_checkpoints_are_scored_as_they_are(rows, trained, tmp_path, capsys):
+    file = tmp_path / "losses.parquet"
+    settings = [f"storage={tmp_path / 'out'}", "data.id_column=id", "trajectory.precision=fp32"]
+    assert run("trajectories", rows, "--checkpoints", trained, "--export", file, *settings) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    points = [{"step": 2, "fraction": pytest.approx(1 / 3)}, {"step": 4, "fraction": pytest.approx(2 / 3)},
+              {"step": 6, "fraction": 1.0}]
+    assert result["export"]["points"] == points
+    table = pq.read_table(file)
+    losses = {row["example_id"]: row["losses"] for row in table.to_pylist()}
+    examples = _examples(tmp_path / "out")
+    assert losses.keys() == examples.keys() and len(losses) == 30
+    for column, step in enumerate((2, 4, 6)):
+        model = AutoModelForCausalLM.from_pretrained(trained / f"checkpoint-{step}", dtype=torch.float32).eval()
+        for name in ("r0", "r13", "r29"):
+            ids, supervised = (torch.tensor([examples[name][key]]) for key in ("input_ids", "supervised"))
+            with torch.no_grad():
+                loss = model(input_ids=ids, labels=torch.where(supervised, ids, -100)).loss
+            assert losses[name][column] == pytest.approx(loss.item(), rel=1e-6, abs=1e-5)
+    assert np.ptp(table["losses"].combine_chunks().flatten().to_numpy()) > 0.1, "the points differ"
+
+
+def test_a_selection_by_them_trains_nothing(rows, trained, tmp_path, capsys):
+    settings = [f"storage={tmp_path / 'out'}", "data.id_column=id", "selection.num_clusters=3"]
+    assert run("select", rows, "--checkpoints", trained, "--budget", 6, *settings) == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out.splitlines()[-1])
+    assert result["arms"]["s2l"]["rows"] == 6
+    assert "data.prompt_style=alpaca" in said.err and "3 checkpoints, steps 2 to 6" in said.err
+    (proxy,) = (tmp_path / "out" / "proxy").iterdir()
+    assert not (proxy / "curve.parquet").exists()
+    names = {path.name for path in (proxy / "model").iterdir()}
+    assert "tokenizer.json" in names and not names & {"optimizer.pt", "trainer_state.json", "training_args.bin"}
+    assert run("report", tmp_path / "out" / "runs" / "mine") == 0
+    assert run("status", tmp_path / "out" / "runs" / "mine") == 0
+    assert run("plan", rows, "trajectory.checkpoints=" + str(trained), *settings) == 0
+
+
+def _examples(storage):
+    (folder,) = (storage / "prepare").iterdir()
+    tables = [pq.read_table(path) for path in (folder / "examples").iterdir()]
+    return {row["example_id"]: row for table in tables for row in table.to_pylist()}
+
+
+def test_our_own_proxys_points_give_the_same_bytes(finished, tmp_path):
+    recipe, plan = finished[0], finished[1]
+    proxy, scored = (plan.step(label).artifact for label in ("proxy", "trajectories"))
+    for point in proxy.manifest()["points"]:
+        source = proxy.storage.path(proxy.file(f"point-{point['step']:08d}"))
+        (tmp_path / f"checkpoint-{point['step']}").symlink_to(source)
+    again = recipe.model_copy(update={"name": "again", "trajectory": recipe.trajectory.model_copy(update={"checkpoints": str(tmp_path)})})
+    other = plan_run(again, "trajectories")
+    run_plan(other, "test")
+    theirs = other.step("trajectories").artifact
+    assert theirs.fingerprint != scored.fingerprint, "whose weights they are is not known"
+    for name in scored.list_names("shards"):
+        assert theirs.storage.read_bytes(theirs.file(f"shards/{name}")) == scored.storage.read_bytes(scored.file(f"shards/{name}"))
+
+
+def test_a_finished_selection_grows_by_new_rows_without_another_training(finished, tmp_path):
+    recipe, plan = finished[0], finished[1]
+    proxy, scored, select = (plan.step(*key).artifact for key in (("proxy",), ("trajectories",), ("select", "s2l")))
+    old = Path(recipe.data.path)
+    (tmp_path / "rows").mkdir()
+    shutil.copy(old, tmp_path / "rows" / "a.jsonl")
+    new = [{**json.loads(line), "id": f"new{n}", "instruction": f"Later: {json.loads(line)['instruction']}"}
+           for n, line in enumerate(old.read_text().splitlines()[:50])]
+    (tmp_path / "rows" / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in new))
+    tree = recipe.model_dump() | {"name": "grown"}
+    tree["data"]["path"] = str(tmp_path / "rows")
+    tree["trajectory"]["checkpoints"] = proxy.storage.path(proxy.folder)
+    tree["selection"] |= {"required": select.storage.path(select.file("selection.parquet")), "budget": 60, "controls": []}
+    grown = plan_run(type(recipe).model_validate(tree), "select")
+    run_plan(grown, "test")
+    before = select.read_table("selection.parquet")["example_id"].to_pylist()
+    after = grown.step("select", "s2l").artifact.read_table("selection.parquet")["example_id"].to_pylist()
+    assert set(after[: len(before)]) == set(before) and len(after) == 60
+    assert any(name.startswith("new") for name in after)
+    losses, again = (_losses(one) for one in (scored, grown.step("trajectories").artifact))
+    assert losses.keys() < again.keys() and len(again) == len(losses) + 50
+    assert max(np.abs(np.subtract(losses[name], again[name])).max() for name in losses) < 1e-5, "another batch, no more"
+
+
+def _losses(artifact):
+    tables = [artifact.read_table(f"shards/{name}") for name in artifact.list_names("shards")]
+    return {row["example_id"]: row["losses"] for table in tables for row in table.to_pylist()}
+
+
+def test_the_model_before_the_training_is_not_one_of_them(finished, tmp_path):
+    recipe, plan = finished[0], finished[1]
+    proxy = plan.step("proxy").artifact
+    for point in proxy.manifest()["points"][1:]:
+        (tmp_path / f"checkpoint-{point['step']}").symlink_to(proxy.storage.path(proxy.file(f"point-{point['step']:08d}")))
+    tree = recipe.model_dump()
+    tree["trajectory"]["checkpoints"], tree["selection"]["selector"] = str(tmp_path), "ifd"
+    tree["proxy"]["model"] |= {"path": str(tmp_path / "checkpoint-6"), "tokenizer": str(ASSETS / "proxy_base")}
+    with pytest.raises(InputError, match=r"is a checkpoint of it: set proxy[.]model[.]path to the model that it began with"):
+        plan_run(type(recipe).model_validate(tree), "select")
