@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from s2l_ray.cli.checkpoints import Checkpoints, with_checkpoints
 from s2l_ray.cli.output import exit_codes, print_json
 from s2l_ray.cli.work import Budget, Debug, DryRun, Open, Overrides, run_until
 from s2l_ray.errors import InputError
@@ -31,6 +32,13 @@ def select(
     selector: Annotated[str | None, typer.Option(help="Which selector; `s2l selectors` lists them.")] = None,
     budget: Budget = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of clustering and sampling.")] = None,
+    checkpoints: Checkpoints = None,
+    rows: Annotated[
+        str | None, typer.Option(help=f"Your rows, of which the chosen ones are written, too ({_FROM_FILE}).")
+    ] = None,
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of these rows that holds example_id, where it is not found by itself.")
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help=f"Folder to write to, else ./selection ({_FROM_FILE}).")
     ] = None,
@@ -43,34 +51,44 @@ def select(
         given = {"selector": selector, "budget": budget, "seed": seed}
         asked = [f"selection.{key}={value}" for key, value in given.items() if value is not None]
         if trajectories is not None:
+            if checkpoints is not None:
+                raise InputError("--checkpoints and --trajectories both say where the losses come from: give one")
             if dry or show:
                 raise InputError("--dry-run and --open are about a recipe's run: leave them out with --trajectories")
             settings = [*asked, *(text for text in (recipe, *(overrides or [])) if text)]
-            _from_file(trajectories, settings, kind or "nats", drop_non_finite, embeddings, output or Path("selection"))
+            _from_file(trajectories, settings, kind or "nats", drop_non_finite, embeddings, output or Path("selection"),
+                       rows, id_column)
             return
         if recipe is None:
             raise InputError("give a recipe, or --trajectories FILE.parquet")
         for_file = {"--kind": kind, "--drop-non-finite": drop_non_finite, "--embeddings": embeddings,
-                    "--output": output}
+                    "--output": output, "--rows": rows, "--id-column": id_column}
         useless = [name for name, value in for_file.items() if value]
         if useless:
             raise InputError(f"{', '.join(useless)}: these say how --trajectories FILE.parquet is read and where its "
                              "selection goes; with a recipe leave them out")
-        run_until("select", recipe, [*(overrides or []), *asked], dry=dry, show=show)
+        run_until("select", recipe, [*with_checkpoints(recipe, checkpoints, overrides), *asked], dry=dry, show=show)
 
 
 def _from_file(
-    trajectories: Path, settings: list[str], kind: str, drop_non_finite: bool, embeddings: Path | None, output: Path
+    trajectories: Path, settings: list[str], kind: str, drop_non_finite: bool, embeddings: Path | None, output: Path,
+    rows: str | None, id_column: str | None,
 ) -> None:
-    from s2l_ray.recipe.parts import parse_selection  # heavy: OmegaConf
+    from s2l_ray.recipe.parts import parse_data, parse_selection  # heavy: OmegaConf, as the next
     from s2l_ray.stages.select import select_from_file  # heavy: scikit-learn
 
-    config = parse_selection(settings)
+    if id_column is not None and rows is None:
+        raise InputError("--id-column is about --rows FILE: give the rows, or leave it out")
+    of_rows = [text for text in settings if rows is not None and text.startswith("data.")]
+    config = parse_selection([text for text in settings if text not in of_rows])
+    data = None if rows is None else parse_data(rows, of_rows)
     found = select_from_file(
         trajectories, config, config.seed or 0, output, embeddings=embeddings,
-        kind=kind, drop_non_finite=drop_non_finite,  # type: ignore[arg-type]
+        kind=kind, drop_non_finite=drop_non_finite, rows=data, id_column=id_column,  # type: ignore[arg-type]
     )
     if found["num_dropped"]:
         note(f"{found['num_dropped']:,} rows without finite losses left out: {output / 'quarantine.parquet'}")
     note(f"{found['budget']:,} of {found['num_candidates']:,} examples chosen by {found['selector']}: {output}")
+    if data is not None:
+        note(f"the chosen rows, by rank: {output / 'subset.jsonl'} and {output / 'subset.parquet'}")
     print_json({**found, "output": str(output)})

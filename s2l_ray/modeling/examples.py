@@ -18,7 +18,7 @@ from s2l_ray.rows.marks import with_marks
 from s2l_ray.rows.parsing import RawRow
 from s2l_ray.rows.reading import read_unit
 from s2l_ray.rows.reasons import Reason
-from s2l_ray.rows.typed import read_unit_table, typed_format
+from s2l_ray.rows.typed import typed_column
 from s2l_ray.rows.units import Unit
 
 PART = pa.schema(
@@ -81,12 +81,8 @@ class ExampleMaker:
         ]
         table = pa.Table.from_pylist(rows, schema=PART)
         table = with_marks(table, conversations_of(outcomes), self._data, self._held_out)
-        if self._schema is None or typed_format(unit.format) is None or self._data.turns == "each":
-            return table
-        typed = read_unit_table(unit, self._schema)
-        typed = typed if keep is None else typed.take(pa.array(keep))
-        struct = pa.StructArray.from_arrays([c.combine_chunks() for c in typed.columns], fields=list(typed.schema))
-        return table.append_column("typed", struct)
+        typed = None if self._data.turns == "each" else typed_column(unit, self._schema, keep)
+        return table if typed is None else table.append_column("typed", typed)
 
     def expand(self, raw: RawRow) -> list[RawRow]:
         """Return the rows that a row becomes examples of: itself, or with `data.turns=each` one for each answer."""

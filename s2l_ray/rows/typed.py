@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 import pyarrow as pa
 
 from s2l_ray.errors import InputError
@@ -68,6 +69,15 @@ def typed_format(name: str) -> TypedFormat | None:
     """Return the format of this name if its rows have types, else None."""
     found = FORMATS.find(name)
     return found if isinstance(found, TypedFormat) else None
+
+
+def typed_column(unit: Unit, schema: pa.Schema | None, keep: np.ndarray | None) -> pa.StructArray | None:
+    """Return the original columns of a unit's rows, or of some at offsets `keep`; None where they have no types."""
+    if schema is None or typed_format(unit.format) is None:
+        return None
+    table = read_unit_table(unit, schema)
+    table = table if keep is None else table.take(pa.array(keep))
+    return pa.StructArray.from_arrays([column.combine_chunks() for column in table.columns], fields=list(table.schema))
 
 
 def read_unit_table(unit: Unit, schema: pa.Schema) -> pa.Table:

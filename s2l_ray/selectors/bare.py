@@ -29,8 +29,8 @@ class Found:
     """Rows left out because a loss is not finite: example_id, reason."""
     num_candidates: int
 
-    def write(self, output: Path, what: str) -> None:
-        """Write `selection.parquet`, `selection.jsonl`, `quarantine.parquet` and `findings.json` into a folder.
+    def write(self, output: Path, what: str) -> Storage:
+        """Write `selection.parquet`, `selection.jsonl`, `quarantine.parquet` and `findings.json`; return the folder.
 
         Raises
         ------
@@ -47,6 +47,7 @@ class Found:
         lines = (json.dumps(row) + "\n" for batch in self.selection.to_batches(2**16) for row in batch.to_pylist())
         storage.write_bytes("selection.jsonl", "".join(lines).encode())
         storage.write_json("findings.json", self.facts)
+        return storage
 
 
 def select_from_table(

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
+from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.rows.originals import json_lines, typed_table
+from s2l_ray.rows.picked import pick_rows
 from s2l_ray.selectors.bare import select_from_table
 from s2l_ray.selectors.per import quotas_of
 from s2l_ray.selectors.run import composed, pool_of, run_selector, selection_identity
@@ -21,6 +23,7 @@ from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
 from s2l_ray.stages.table import STAGES, stage_of
 from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.storage.artifacts import Artifact, file_digest
+from s2l_ray.storage.files import Storage
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
 from s2l_ray.tables.losses_file import Kind, read_parquet
 from s2l_ray.tables.needs import PROBES, Need
@@ -158,9 +161,12 @@ def _write_subset(artifact: Artifact, examples: Artifact, ids: pa.ChunkedArray) 
         found.append(table.filter(pc.is_in(table["example_id"], value_set=wanted)))
     rows = pa.concat_tables(found, promote_options="default")
     rows = rows.take(pc.index_in(wanted, value_set=rows["example_id"].combine_chunks()))
-    lines = "".join(f"{line}\n" for line in json_lines(rows))
-    artifact.storage.write_bytes(artifact.file("subset.jsonl"), lines.encode())
-    artifact.write_table("subset.parquet", typed_table(rows))
+    _write_rows(artifact.storage, f"{artifact.folder}/", rows)
+
+
+def _write_rows(storage: Storage, folder: str, rows: pa.Table) -> None:
+    storage.write_bytes(f"{folder}subset.jsonl", "".join(f"{line}\n" for line in json_lines(rows)).encode())
+    storage.write_table(f"{folder}subset.parquet", typed_table(rows))
 
 
 def _shares(table: ChunkedTable, selection: pa.Table) -> dict[str, dict[str, int]]:
@@ -177,19 +183,20 @@ def _shares(table: ChunkedTable, selection: pa.Table) -> dict[str, dict[str, int
 
 def select_from_file(
     file: Path, config: SelectionConfig, seed: int, output: Path, *, embeddings: Path | None = None,
-    kind: Kind = "nats", drop_non_finite: bool = False,
+    kind: Kind = "nats", drop_non_finite: bool = False, rows: DataConfig | None = None, id_column: str | None = None,
 ) -> dict[str, Any]:
     """Select from anybody's trajectories table (see `tables.losses_file` for its columns), without Ray or a model.
 
     Writes `selection.parquet`, `selection.jsonl`, `findings.json` and, for the rows left out, `quarantine.parquet`
-    into `output`; returns the selection's origin with `num_dropped`. A selector that needs no trajectories takes any
-    table with example_id, unless `kind` or `drop_non_finite` says something about its losses. `selectors.api` does the
-    same for Python.
+    into `output`, with `rows` the chosen ones of them too, as `subset.jsonl` and `subset.parquet` (see
+    `rows.picked.pick_rows`); returns the selection's origin with `num_dropped`. A selector that needs no trajectories
+    takes any table with example_id, unless `kind` or `drop_non_finite` says something about its losses. `selectors.api`
+    does the same for Python.
 
     Raises
     ------
     InputError
-        A file is missing, no Parquet, or its columns do not serve; the budget does not fit.
+        A file is missing, no Parquet, or its columns do not serve; the budget does not fit; a chosen id is in no row.
     """
     found = select_from_table(
         chunked_from_parquet(file, "--trajectories"), f"--trajectories {file}", config, seed,
@@ -197,5 +204,9 @@ def select_from_file(
         scores=_scores(config) if Need.SCORES in SELECTORS.find(config.selector).needs else None,
         kind=kind, drop_non_finite=drop_non_finite,
     )
-    found.write(output, "--output")
+    chosen = found.selection["example_id"].to_pylist()
+    picked = None if rows is None else pick_rows(rows, Storage(str(output.absolute())), chosen, id_column)
+    folder = found.write(output, "--output")
+    if picked is not None:
+        _write_rows(folder, "", picked)
     return {**metadata_of(found.selection.schema), "num_dropped": found.dropped.num_rows}

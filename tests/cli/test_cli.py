@@ -67,6 +67,22 @@ def test_select_on_a_bare_table_needs_no_model_and_no_ray(table, tmp_path):
     assert chosen.num_rows == 20 and lines == chosen.to_pylist()
 
 
+def test_the_chosen_rows_themselves_are_written(s2l, table, tmp_path):
+    rows = [{"key": f"e{n}", "q": f"What is {n}?", "a": str(n)} for n in range(200)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    command = ["select", "--trajectories", table, "--budget", "20", "selection.num_clusters=5", "--output", tmp_path / "chosen",
+               "--rows", tmp_path / "mine.jsonl"]
+    assert s2l(*command, "--id-column", "key", 'selection.required=["e3"]')[0] == 0
+    ids = pq.read_table(tmp_path / "chosen" / "selection.parquet")["example_id"].to_pylist()
+    lines = [json.loads(line) for line in (tmp_path / "chosen" / "subset.jsonl").read_text().splitlines()]
+    assert ids[0] == "e3" and lines == [rows[int(one[1:])] for one in ids]
+    assert pq.read_table(tmp_path / "chosen" / "subset.parquet").to_pylist() == lines
+    code, _, err = s2l(*command)  # nobody says that `key` holds the ids, and the rows' shape is unknown
+    assert code == 2 and "data.columns" in err
+    code, _, err = s2l(*command, "data.columns={instruction: q, output: a}")
+    assert code == 2 and "20 of the 20 chosen ids are in no row" in err
+
+
 def test_same_seed_same_ids_in_the_same_order(s2l, table, tmp_path):
     chosen = []
     for folder in ("a", "b"):
