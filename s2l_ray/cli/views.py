@@ -13,20 +13,40 @@ from s2l_ray.recipe.registry import SELECTORS
 
 
 def compare(
-    selections: Annotated[list[str], typer.Argument(help="Two or more selection.parquet files, or their folders.")],
+    selections: Annotated[
+        list[str] | None, typer.Argument(help="Two or more selection.parquet files, or their folders; with --early "
+                                              "settings such as selection.budget=0.05.")
+    ] = None,
     pool: Annotated[
         Path | None, typer.Option(help="Parquet of the pool: example_id, source, num_supervised_tokens, losses.")
+    ] = None,
+    early: Annotated[
+        Path | None, typer.Option(help="Instead: how early the proxy of these trajectories could have stopped.")
     ] = None,
     debug: Debug = False,
 ) -> None:
     """Compare selections of one pool: what they share, against chance, and what each is made of."""
     with exit_codes(debug):
+        if early is not None:
+            _compare_early(early, selections or [])
+            return
         from s2l_ray.comparison.comparison import compare_selections  # heavy: scikit-learn and SciPy
         from s2l_ray.comparison.tables import tables_of
 
-        found = compare_selections(selections, pool)
+        found = compare_selections(selections or [], pool)
         print_tables(tables_of(found))
         print_json(found)
+
+
+def _compare_early(file: Path, settings: list[str]) -> None:
+    """Print how far selections by fewer points agree with that by all."""
+    from s2l_ray.comparison.tables import early_table  # heavy: rich, scikit-learn and OmegaConf, as the next two
+    from s2l_ray.recipe.parts import parse_selection
+    from s2l_ray.stages.select import early_from_file
+
+    found = early_from_file(file, parse_selection(settings))
+    print_tables([early_table(found)])
+    print_json(found)
 
 
 def scores(

@@ -36,6 +36,23 @@ def tables_of(found: dict[str, Any]) -> list[Table]:
     return tables
 
 
+def early_table(found: dict[str, Any]) -> Table:
+    """Return how far selections by fewer points agree with that by all; the last row is another seed's."""
+    rows = [[f"{row['points']}", f"{row['every']}", f"{row['training']:.0%}", f"{row['scoring']:.0%}", *_agreement(row)]
+            for row in found["rows"]]
+    table = _table(
+        f"{found['selector']}, {found['budget']:,} of {found['num_candidates']:,}: agreement with all points",
+        ["points", "every", "of the training", "of the scoring", "clusters (Rand)", "chosen too", "by lot"],
+        [*rows, ["all, another seed", "1", "100%", "100%", *_agreement(found["seeds"])]])
+    table.caption = (f"by lot: independent draws; from the same clusters {_percent(found['expected_at_most'])}, any "
+                     f"two selections {_percent(found['overlap_by_chance'])}")
+    return table
+
+
+def _agreement(row: dict[str, float]) -> list[str]:
+    return [f"{row['rand']:.3f}", _percent(row["overlap"]), _percent(row["expected"])]
+
+
 def _table(title: str, headings: list[str], rows: list[list[str]]) -> Table:
     table = Table(title=title, title_justify="left")
     for number, heading in enumerate(headings):

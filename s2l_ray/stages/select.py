@@ -17,6 +17,7 @@ from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.rows.originals import json_lines, typed_table
 from s2l_ray.rows.picked import pick_rows
 from s2l_ray.selectors.bare import select_from_table
+from s2l_ray.selectors.early import early_agreement
 from s2l_ray.selectors.per import quotas_of
 from s2l_ray.selectors.run import composed, pool_of, run_selector, selection_identity
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
@@ -25,7 +26,7 @@ from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.storage.artifacts import Artifact, file_digest
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
-from s2l_ray.tables.losses_file import Kind, read_parquet
+from s2l_ray.tables.losses_file import Kind, read_parquet, read_trajectories_file
 from s2l_ray.tables.needs import PROBES, Need
 from s2l_ray.tables.schemas import metadata_of
 
@@ -179,6 +180,12 @@ def _shares(table: ChunkedTable, selection: pa.Table) -> dict[str, dict[str, int
         for counts, rows in ((pool, part), (selected, chosen)):
             counts.update({e["values"]: e["counts"] for e in pc.value_counts(rows["source"]).to_pylist()})
     return {source: {"pool": count, "selected": selected[source]} for source, count in pool.most_common()}
+
+
+def early_from_file(file: Path, config: SelectionConfig) -> dict[str, Any]:
+    """Return how far selections by fewer points of a trajectories table agree with that by all (`early_agreement`)."""
+    table, _ = read_trajectories_file(file)
+    return early_agreement(table, config, config.seed or 0)
 
 
 def select_from_file(

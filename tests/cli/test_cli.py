@@ -83,6 +83,14 @@ def test_the_chosen_rows_themselves_are_written(s2l, table, tmp_path):
     assert code == 2 and "20 of the 20 chosen ids are in no row" in err
 
 
+def test_how_early_a_proxy_could_have_stopped_is_printed(s2l, table):
+    code, out, _ = s2l("compare", "--early", table, "selection.num_clusters=5", "selection.budget=20")
+    found = json.loads(out.splitlines()[-1])
+    assert code == 0 and [row["points"] for row in found["rows"]][:3] == [2, 3, 4] and found["rows"][2]["overlap"] == 1
+    code, _, err = s2l("compare", "--early", table, "selection.selector=random")
+    assert code == 2 and "uses no trajectories" in err
+
+
 def test_same_seed_same_ids_in_the_same_order(s2l, table, tmp_path):
     chosen = []
     for folder in ("a", "b"):
