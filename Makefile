@@ -30,12 +30,9 @@ test: test-unit test-integration  ## run all tests, real Ray included: about hal
 test-unit: install  ## the tests that start no Ray: two minutes
 	$(RUN)/python -m pytest -q -n auto -m 'not integration and not slow and not long'
 
-# Two files at a time, each half with a cluster of its own: much of a test is processes that start one after another.
-# Attacked runs come after them, alone: how long one takes decides what became of it.
-ON_RAY := (integration or slow) and not long
+# One after another: trainings whose workers meet in every step come to a halt beside others on two cores.
 test-integration: install  ## the tests on real Ray, file by file: those of a file share a cluster, and start others
-	$(RUN)/python -m pytest -v -n 2 --dist loadfile --no-loadscope-reorder --maxfail=5 --ignore=tests/chaos -m "$(ON_RAY)"
-	$(RUN)/python -m pytest -v tests/chaos -m "$(ON_RAY)"
+	$(RUN)/python -m pytest -v --maxfail=5 -m '(integration or slow) and not long'
 
 test-long: install  ## runs under attack, two hosts, wheels, trainers: hours, some as root, not run by CI
 	$(RUN)/python -m pytest -q -m long
