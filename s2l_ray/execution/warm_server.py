@@ -35,7 +35,13 @@ READ_AT_IMPORT = (
 )
 """A worker for which one of these is other than for its driver is not forked: it would not take effect."""
 READ_LATER = {"OMP_NUM_THREADS", "PYTHONBREAKPOINT"}
-SET_AT_IMPORT = {"KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK"}  # by scikit-learn, here too
+SET_AT_IMPORT = {
+    "KMP_DUPLICATE_LIB_OK", "KMP_INIT_AT_FORK",  # by scikit-learn, as all but the last here too
+    "TORCHINDUCTOR_CACHE_DIR",  # by torch's compiler, which bitsandbytes loads
+    "PYTORCH_NVML_BASED_CUDA_CHECK",  # by deepspeed
+    "HF_XET_HIGH_PERFORMANCE",  # by lm_eval: how fast the hub is loaded from
+}
+"""Differ where a library was imported in one process and not yet in the other, and change nothing here."""
 READY = "ready"
 """File beside the socket that says that all is loaded."""
 DRIVER_POLL_S = 2

@@ -221,6 +221,19 @@ def test_what_is_preloaded_starts_no_thread_and_loads_neither_ray_nor_cuda(prelo
     assert done.stdout.splitlines()[-1] == "'' 1"
 
 
+def test_what_libraries_set_when_they_are_imported_makes_no_worker_start_cold():
+    # Whoever imports them first, the driver, a test or our own modules: bitsandbytes comes by peft where it is installed.
+    program = ("import importlib, os, sys, types; before = dict(os.environ)\n"
+               "for name in sys.argv[1:]: importlib.import_module(name)\n"
+               "from s2l_ray.execution.warm_server import refusal\n"
+               "worker = types.SimpleNamespace(executable=sys.executable, environment=dict(os.environ))\n"
+               "print(refusal(worker, before))")
+    modules = (*warm_launch.PRELOAD, *warm_launch.OURS, "peft", "bitsandbytes", "torch._inductor.config", "lm_eval")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("TORCH", "PYTORCH"))}
+    done = subprocess.run([sys.executable, "-c", program, *modules], capture_output=True, text=True, check=True, env=environment)
+    assert "its environment differs" not in done.stdout
+
+
 def test_where_workers_cannot_be_forked_nothing_is_changed(monkeypatch):
     monkeypatch.setattr(warm_launch, "_start_server", lambda *_: pytest.fail("a server was started"))
     with warm_start.warm_workers(use_gpu=True):
