@@ -40,7 +40,7 @@ def test_submit_follows_a_recipe_to_its_end(loopback_cluster, recipe_file, stora
     from s2l_ray.results.status import status_of
 
     recipe = recipe_file(**{
-        "name": "sent", "selection.controls": [], "resources.num_workers": 1, "evaluation.tasks": []})
+        "name": "sent", "selection.controls": [], "resources.num_workers": 1})
     done = submit(loopback_cluster, recipe, "selection.budget=20", f"storage={storage}")
     assert done.returncode == 0, done.stderr[-3000:]
     told = json.loads(done.stdout.splitlines()[-1])
