@@ -36,7 +36,7 @@ def starter_recipe(source: str, overrides: Sequence[str]) -> Recipe:
     InputError
         The rows cannot be read, or an override is wrong.
     """
-    text = _yaml(_begin(source, _storage_of(overrides), overrides))
+    text = _yaml(_begin(source, _given(overrides, "storage") or "./out", overrides))
     return parse_text(text, name_of(source), overrides)
 
 
@@ -96,10 +96,11 @@ def _begin(source: str, storage: str, overrides: Sequence[str] = ()) -> _Start:
     if not any(setting.startswith("data.prompt_style=") for setting in overrides):
         look = replace(look, data=look.data.model_copy(update={"prompt_style": proxy.prompt_style}))
     tokenizer = learn_tokenizer(look, folder.absolute() / "models")
-    given = [setting.partition("=")[2] for setting in overrides if setting.startswith("proxy.model.path=")]
-    what = given[-1] if given else f"{proxy.why} (another: `s2l init`, then proxy.model)"
+    given = _given(overrides, "proxy.model.path")
+    what = given or f"{proxy.why} (another: `s2l init`, then proxy.model)"
     note(f"{source}: {look.num_rows:,} rows, {look.shape}; proxy: {what}")
-    lengths = measure(look, ModelConfig(path=proxy.hub_name or str(tokenizer)))
+    seen_by = _given(overrides, "proxy.model.tokenizer") or given or proxy.hub_name or str(tokenizer)
+    lengths = measure(look, ModelConfig(path=seen_by))
     return _Start(source, storage, look, tokenizer, proxy, lengths)
 
 
@@ -109,9 +110,10 @@ def name_of(source: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", stem).strip("-._") or "mine"
 
 
-def _storage_of(overrides: Sequence[str]) -> str:
-    given = [text.partition("=")[2] for text in overrides if text.startswith("storage=")]
-    return given[-1] if given else "./out"
+def _given(overrides: Sequence[str], key: str) -> str | None:
+    """Return what the last setting of a key says; None without one, and where it is null."""
+    given = [text.partition("=")[2].strip("\"'") for text in overrides if text.startswith(f"{key}=")]
+    return given[-1] if given and given[-1] != "null" else None
 
 
 def _yaml(start: _Start, found: Sequence[tuple[str, str]] = ()) -> str:

@@ -8,6 +8,7 @@ from transformers import AutoTokenizer
 from s2l_ray.cli.main import main
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.tokenization import Tokenization
+from s2l_ray.quickstart import ASSETS
 from s2l_ray.recipe.loading import load_recipe
 from s2l_ray.rows.shape import to_conversation
 from s2l_ray.starter.kind import is_data
@@ -121,3 +122,14 @@ def test_how_rows_are_read_is_written_into_their_recipe(tmp_path, monkeypatch):
     assert (made.data.max_length, made.proxy.model.config["max_position_embeddings"]) == (256, 256)
     with pytest.raises(InputError, match=r"selection.budget=5: only data.KEY=VALUE"):
         recipe_text("mine.csv", ["selection.budget=5"], storage="./out")
+
+
+def test_the_length_is_measured_through_the_tokenizer_that_is_given(tmp_path, monkeypatch):
+    # 300 characters of three bytes: about 900 tokens for one that has learned none of them, few for the rows' own.
+    monkeypatch.chdir(tmp_path)
+    rows = [{"instruction": "漢字" * 150, "output": f"{n}"} for n in range(60)]
+    (tmp_path / "mine.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    path = json.dumps(str(ASSETS / "proxy_base"))
+    given = ["proxy.model.config=null", "proxy.model.tokenizer=null", f"proxy.model.path={path}", "data.prompt_style=alpaca"]
+    own, theirs = (starter_recipe("mine.jsonl", settings).data.max_length for settings in ([], given))
+    assert (own, theirs) == (512, 1024)
