@@ -8,6 +8,7 @@ import typer
 from s2l_ray.cli.export import RunName, StorageOption
 from s2l_ray.cli.output import exit_codes, print_json, print_tables
 from s2l_ray.cli.work import Debug
+from s2l_ray.errors import InputError
 from s2l_ray.progress.wording import clock, counts
 from s2l_ray.recipe.registry import SELECTORS
 
@@ -28,6 +29,8 @@ def compare(
     """Compare selections of one pool: what they share, against chance, and what each is made of."""
     with exit_codes(debug):
         if early is not None:
+            if pool is not None:
+                raise InputError("--early reads the trajectories alone: leave --pool out")
             _compare_early(early, selections or [])
             return
         from s2l_ray.comparison.comparison import compare_selections  # heavy: scikit-learn and SciPy

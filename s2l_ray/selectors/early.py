@@ -5,6 +5,7 @@ Suffixes: N examples, C points, K clusters.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from s2l_ray.numerics.allocation import water_filling
 from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.s2l import clustered_points, prepare_trajectories
 from s2l_ray.selectors.run import pool_of, resolve_budget, run_selector
 from s2l_ray.tables.needs import Need
 from s2l_ray.tables.schemas import losses_matrix, metadata_of, with_metadata
@@ -87,11 +89,11 @@ def _choose(
     selector = SELECTORS.find(config.selector)
     pool = pool_of(with_metadata(part, {"points": own}), selector.needs)
     selection, _ = run_selector(selector, pool, config, seed, {})
-    trained_C = np.array([point["fraction"] > 0 for point in own])
-    used_NC = losses_NC[:, trained_C] if trained_C.any() else losses_NC
-    num_clusters = resolve_num_clusters(config.num_clusters, len(used_NC))
-    labels_N = cluster_rows(used_NC, num_clusters, np.random.default_rng(seed), fit_rows=config.kmeans_fit_rows,
-                            iterations=config.kmeans_iterations).labels_N
+    points_C = clustered_points(np.array([point["fraction"] for point in own]), len(own), config.include_initial)
+    labels_N = cluster_rows(
+        losses_NC, resolve_num_clusters(config.num_clusters, len(losses_NC)), np.random.default_rng(seed),
+        fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations,
+        prepare=partial(prepare_trajectories, points_C=points_C, normalise=config.normalise)).labels_N
     sizes_K = np.bincount(labels_N)
     quotas_K = water_filling(sizes_K, resolve_budget(config.budget, len(labels_N)))
     return _Chosen(frozenset(selection["example_id"].to_pylist()), labels_N,

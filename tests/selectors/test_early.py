@@ -62,6 +62,17 @@ def test_a_selection_without_a_lottery_is_the_same_by_the_points_that_settle_it(
     assert found["seeds"]["overlap"] == 1
 
 
+def test_clusters_are_those_of_the_settings():
+    # Raw losses fall apart by their level, z-scored ones by their course: what all points say differs.
+    rng = np.random.default_rng(0)
+    rising = np.linspace(0, 1, 6) * np.where(rng.random(200) < 0.5, 1, -1)[:, None]
+    losses = rising + 50 * rng.integers(0, 2, 200)[:, None] + rng.normal(0, 0.01, (200, 6))
+    raw, scored = (agreement(losses, normalise=name)["rows"][0]["rand"] for name in ("none", "zscore"))
+    assert raw == pytest.approx(1) and scored < 1, "two points rise or fall as all do, but for what is noise at the first"
+    with_first = agreement(settled(), include_initial=True)["rows"][0]
+    assert with_first["rand"] != agreement(settled())["rows"][0]["rand"]
+
+
 def test_thinned_points_reach_to_the_end_and_everything_is_json():
     found = agreement(settled())
     thinned = [(row["points"], row["every"], row["training"]) for row in found["rows"] if row["every"] > 1]
