@@ -13,9 +13,7 @@ def with_checkpoints(source: str, folder: str | None, overrides: list[str] | Non
     """Return the settings with those that make a training's checkpoints the points, where these are given."""
     if folder is None:
         return list(overrides or [])
-    from s2l_ray.recipe.loading import shipped_recipes  # heavy: OmegaConf
     from s2l_ray.starter.checkpoints import checkpoint_settings  # heavy: transformers
     from s2l_ray.starter.kind import is_data  # heavy: pyarrow
 
-    for_rows = source not in shipped_recipes() and is_data(source)
-    return [*checkpoint_settings(folder, for_rows=for_rows), *(overrides or [])]
+    return [*checkpoint_settings(folder, for_rows=is_data(source)), *(overrides or [])]

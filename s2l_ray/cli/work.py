@@ -44,10 +44,9 @@ _LAST = STAGES[-1].name
 def load(source: str, overrides: Overrides) -> "Recipe":
     """Load a recipe, or make one for rows; the quickstart's data is made on the way."""
     from s2l_ray.quickstart.setting import load_filled  # heavy: numpy, for the quickstart's word problems
-    from s2l_ray.recipe.loading import shipped_recipes  # heavy: OmegaConf
     from s2l_ray.starter.kind import is_data  # heavy: pyarrow
 
-    if source not in shipped_recipes() and is_data(source):
+    if is_data(source):
         from s2l_ray.starter.recipe import starter_recipe  # heavy: transformers
 
         return starter_recipe(source, overrides or [])

@@ -15,7 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 NUM_RESAMPLES = 2000
 
 _QUANTILES = (0.025, 0.975)
-_NORMAL_QUANTILE = 1.959963984540054
+NORMAL_QUANTILE = 1.959963984540054
+"""Half a 95 % interval of a normal distribution, in standard errors."""
 _BLOCK_ENTRIES = 2**20  # of 8 bytes; the most drawn indices or gathered values held at once
 
 
@@ -84,7 +85,7 @@ def proportion_interval(num_successes: int, n: int) -> Estimate:
     if not 0 <= num_successes <= n:
         raise ValueError(f"num_successes={num_successes} should be in 0..n={n}: pass counts, not rates.")
     proportion = num_successes / n
-    z2_over_n = _NORMAL_QUANTILE**2 / n
+    z2_over_n = NORMAL_QUANTILE**2 / n
     center = (proportion + z2_over_n / 2) / (1 + z2_over_n)
     spread = math.sqrt(proportion * (1 - proportion) * z2_over_n + z2_over_n**2 / 4) / (1 + z2_over_n)
     low, high = max(0.0, center - spread), min(1.0, center + spread)

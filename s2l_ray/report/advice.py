@@ -3,11 +3,11 @@
 import numpy as np
 
 from s2l_ray.metrics.budget_curve import FEWEST_BUDGETS, BudgetCurve, fit_budget_curve, seeds_that_would_tell
+from s2l_ray.metrics.intervals import NORMAL_QUANTILE
 from s2l_ray.report.figures import number, percent, sign
 from s2l_ray.report.scores import Score, Scores
 
 _STEP = 0.01
-_NORMAL = 1.96  # half an interval in standard errors
 _PLACES = np.arange(1, 101) / 100
 
 
@@ -28,7 +28,7 @@ def advice(scores: Scores) -> list[str]:
 
 
 def _measured(score: Score) -> tuple[float, float, float]:
-    return score.share, score.estimate.value, (score.estimate.high - score.estimate.low) / 2 / _NORMAL
+    return score.share, score.estimate.value, (score.estimate.high - score.estimate.low) / 2 / NORMAL_QUANTILE
 
 
 def _next_percent(label: str, own: list[Score], curve: BudgetCurve) -> str:

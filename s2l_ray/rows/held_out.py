@@ -4,7 +4,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from s2l_ray.errors import InputError
 from s2l_ray.recipe.data import DataConfig
+from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.compared import Texts, texts_of
 from s2l_ray.rows.conversation import BadRow, digest
 from s2l_ray.rows.first_rows import find_shape
@@ -60,6 +62,22 @@ class HeldOutRows:
                 except BadRow:
                     continue  # the task's own prepare says why
                 yield HeldOutRow(raw.file, raw.row, digest(found), texts_of(found))
+
+
+def held_out_of(storage: Storage, recipe: Recipe) -> tuple[HeldOutRows, ...]:
+    """Return the rows of each task that the pool is searched for; none with `data.decontaminate` off.
+
+    Raises
+    ------
+    InputError
+        A task's rows cannot be read.
+    """
+    tasks = recipe.evaluation.tasks if recipe.data.decontaminate else []
+    try:
+        return tuple(HeldOutRows.scanned(storage, task.name, task.data(recipe.data), recipe.seed) for task in tasks)
+    except InputError as error:
+        raise InputError(f"{error}. The pool is searched for rows of the evaluation's tasks (data.decontaminate=false "
+                         "does without)") from error
 
 
 def held_out_rows(

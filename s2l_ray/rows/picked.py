@@ -1,6 +1,6 @@
 """Rows of somebody's files by the ids of a table that was made of them elsewhere."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,10 @@ from s2l_ray.rows.units import FileScan, Unit, plan_units
 from s2l_ray.storage.files import Storage
 
 _COLUMNS = ("example_id", "id")
+_HASH = "the hash of the conversation"
 IdOf = Callable[[RawRow], str | None]
+Place = tuple[int, int]
+"""The number of a unit, and an offset in it."""
 
 
 def pick_rows(data: DataConfig, storage: Storage, ids: Sequence[str], id_column: str | None) -> pa.Table:
@@ -38,22 +41,20 @@ def pick_rows(data: DataConfig, storage: Storage, ids: Sequence[str], id_column:
         An id is in no row, or in two rows that differ.
     """
     scans = scan_pool(storage, data)
-    units = plan_units(scans, ROWS_PER_UNIT)
-    ways: list[tuple[str, Callable[[], IdOf]]] = [
-        (f"column {name}", lambda name=name: _by_column(name))  # type: ignore[misc]
-        for name in ((id_column,) if id_column else _COLUMNS)
-    ]
-    if id_column is None:
-        ways.append(("the hash of the conversation", lambda: _by_conversation(scans, data)))
-    missing: dict[str, list[str]] = {}
-    for what, way in ways:
-        places = _find(units, set(ids), way(), what)
-        missing[what] = [one for one in ids if one not in places]
-        if not missing[what]:
-            return _rows_at(units, [places[one] for one in ids], unify_schemas(scans))
-    closest, left = min(missing.items(), key=lambda item: len(item[1]))
-    raise InputError(f"--rows {data.path}: {len(left)} of the {len(ids)} chosen ids are in no row by {closest}, for "
-                     f"example {left[:3]}; tried: {', '.join(missing)}. --id-column NAME says which column holds them")
+    units, wanted = plan_units(scans, ROWS_PER_UNIT), set(ids)
+    columns = _COLUMNS if id_column is None else (id_column,)
+    found, twice = _find(units, wanted, {f"column {name}": _by_column(name) for name in columns})
+    if id_column is None and all(len(places) < len(wanted) for places in found.values()):
+        found |= _find(units, wanted, {_HASH: _by_conversation(scans, data)})[0]
+    closest = max(found, key=lambda what: len(found[what]))
+    if closest in twice:
+        raise InputError(f"--rows: {twice[closest]}")
+    left = [one for one in ids if one not in found[closest]]
+    if left:
+        raise InputError(
+            f"--rows {data.path}: {len(left)} of the {len(ids)} chosen ids are in no row by {closest}, for example "
+            f"{left[:3]}; tried: {', '.join(found)}. --id-column NAME says which column holds them")
+    return _rows_at(units, [found[closest][one] for one in ids], unify_schemas(scans))
 
 
 def _by_column(name: str) -> IdOf:
@@ -76,25 +77,28 @@ def _by_conversation(scans: Sequence[FileScan], data: DataConfig) -> IdOf:
     return id_of
 
 
-def _find(units: Sequence[Unit], wanted: set[str], id_of: IdOf, what: str) -> dict[str, tuple[int, int]]:
-    """Return (number of the unit, offset in it) of the first row that bears each wanted id."""
-    places: dict[str, tuple[int, int]] = {}
-    rows: dict[str, RawRow] = {}
+def _find(
+    units: Sequence[Unit], wanted: set[str], ways: Mapping[str, IdOf]
+) -> tuple[dict[str, dict[str, Place]], dict[str, str]]:
+    """Return for each way to read an id where the first row that bears each wanted id is; and what is wrong with it."""
+    found: dict[str, dict[str, Place]] = {what: {} for what in ways}
+    twice: dict[str, str] = {}
+    rows: dict[tuple[str, str], RawRow] = {}
     for number, unit in enumerate(units):
         for offset, raw in enumerate(read_unit(unit)):
-            one = id_of(raw)
-            if one is None or one not in wanted:
-                continue
-            if one in places and raw.value != rows[one].value and what.startswith("column"):
-                first = rows[one]
-                raise InputError(f"--rows: {what} has {one!r} in {first.file} row {first.row} and in {raw.file} row "
-                                 f"{raw.row}, which differ: ids must be unique")
-            if one not in places:
-                places[one], rows[one] = (number, offset), raw
-    return places
+            for what, id_of in ways.items():
+                one = id_of(raw)
+                if one is None or one not in wanted:
+                    continue
+                first = rows.setdefault((what, one), raw)
+                if raw.value != first.value and what != _HASH:
+                    twice.setdefault(what, f"{what} has {one!r} in {first.file} row {first.row} and in {raw.file} row "
+                                           f"{raw.row}, which differ: ids must be unique")
+                found[what].setdefault(one, (number, offset))
+    return found, twice
 
 
-def _rows_at(units: Sequence[Unit], places: Sequence[tuple[int, int]], schema: pa.Schema | None) -> pa.Table:
+def _rows_at(units: Sequence[Unit], places: Sequence[Place], schema: pa.Schema | None) -> pa.Table:
     """Return the rows at these places, in this order."""
     by_unit: dict[int, list[int]] = {}
     for number, offset in sorted(set(places)):

@@ -48,13 +48,13 @@ class Step:
     """Refuses, before anything runs, what is known to fail."""
     most_rows: int | None = None
     """Examples that it can give at most, where that is known before it has run."""
-    takes: Workers | None = None
+    runs_on: Workers | None = None
     """What it runs on where that is not its stage's."""
 
     @property
     def workers(self) -> Workers:
         """Return what it runs on."""
-        return self.takes or self.stage.workers
+        return self.runs_on or self.stage.workers
 
     @property
     def label(self) -> str:

@@ -19,7 +19,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
-from s2l_ray.rows.held_out import HeldOutRows
+from s2l_ray.rows.held_out import HeldOutRows, held_out_of
 from s2l_ray.rows.hub import scan_pool
 from s2l_ray.rows.leaks import SAME_ROW, index_held_out
 from s2l_ray.rows.marks import mark_columns
@@ -99,22 +99,6 @@ def source_of(recipe: Recipe, of: str | None) -> tuple[DataConfig, ModelConfig]:
     models = {None: recipe.proxy.model, FOR_EMBEDDING: recipe.embedding.model or recipe.proxy.model}
     tasks = {of_task(task.name): task.data(recipe.data) for task in recipe.evaluation.tasks}
     return tasks.get(of or "", recipe.data), models.get(of, recipe.target.model)
-
-
-def held_out_of(storage: Storage, recipe: Recipe) -> tuple[HeldOutRows, ...]:
-    """Return the rows of each task that the pool is searched for; none with `data.decontaminate` off.
-
-    Raises
-    ------
-    InputError
-        A task's rows cannot be read.
-    """
-    tasks = recipe.evaluation.tasks if recipe.data.decontaminate else []
-    try:
-        return tuple(HeldOutRows.scanned(storage, task.name, task.data(recipe.data), recipe.seed) for task in tasks)
-    except InputError as error:
-        raise InputError(f"{error}. The pool is searched for rows of the evaluation's tasks (data.decontaminate=false "
-                         "does without)") from error
 
 
 def plan_prepare(

@@ -29,7 +29,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     if recipe.trajectory.checkpoints is not None:
         found = find_checkpoints(recipe.trajectory.checkpoints)
         artifact = Artifact(planning.storage, "proxy", {"checkpoints": checkpoints_identity(found)}, {})
-        return Step(stage_of("proxy"), artifact, partial(take_checkpoints, artifact, found, recipe), takes="none")
+        return Step(stage_of("proxy"), artifact, partial(take_checkpoints, artifact, found, recipe), runs_on="none")
     config, recorded = recipe.proxy, recipe.trajectory.identity()
     identity: dict[str, Any] = {
         "training": {**config.identity(), "model": model_identity(config.model)},

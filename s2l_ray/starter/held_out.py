@@ -1,7 +1,7 @@
 """What leaks are looked for by: the rows of a recipe's tasks."""
 
 from s2l_ray.recipe.recipe import Recipe
-from s2l_ray.rows.held_out import HeldOutRows
+from s2l_ray.rows.held_out import held_out_of
 from s2l_ray.rows.leaks import HeldOut, index_held_out
 from s2l_ray.storage.files import Storage
 
@@ -14,7 +14,5 @@ def index_tasks(recipe: Recipe) -> HeldOut | None:
     InputError
         A task's rows cannot be read.
     """
-    tasks = recipe.evaluation.tasks if recipe.data.decontaminate else []
-    storage = Storage(recipe.storage)
-    found = [HeldOutRows.scanned(storage, task.name, task.data(recipe.data), recipe.seed) for task in tasks]
+    found = held_out_of(Storage(recipe.storage), recipe)
     return index_held_out((rows.task, rows.read()) for rows in found) if found else None

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+from s2l_ray.recipe.loading import shipped_recipes
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.listing import format_by_ending
 
@@ -11,6 +12,8 @@ _MAX_RECIPE_BYTES = 1_000_000
 
 def is_data(source: str) -> bool:
     """Tell whether what a command is given is rows, not a recipe: a data file, a folder, or a glob of them."""
+    if source in shipped_recipes():
+        return False
     bare = source.partition("?")[0] if "://" in source else source
     named = format_by_ending(bare) is not None and not _is_json_recipe(Path(source).expanduser())
     return named or Path(source).expanduser().is_dir() or "*" in source

@@ -80,3 +80,8 @@ def test_any_choice_over_any_files(tmp_path_factory, order, count, num_files):
     ids = [str(n) for n in order[:count]]
     rows = pick_rows(DataConfig(path=str(folder)), Storage(str(folder)), ids, None)
     assert [str(json.loads(line)["id"]) for line in json_lines(rows)] == ids
+
+
+def test_a_column_that_does_not_hold_the_ids_may_repeat(tmp_path):
+    path = written(tmp_path, [{"example_id": f"e{n}", "id": 1, **ROWS[n]} for n in range(5)])
+    assert [json.loads(line)["example_id"] for line in json_lines(picked(path, ["e3", "e1"]))] == ["e3", "e1"]
