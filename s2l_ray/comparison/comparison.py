@@ -66,7 +66,7 @@ def compare_selections(paths: Sequence[str], pool_file: Path | None = None) -> d
         _check_one_pool(chosen, sizes)
     losses = None
     if pool_file is not None and pool is not None and "losses" in pool.column_names:
-        losses, _ = read_trajectories_file(pool_file, drop_non_finite=True)
+        losses, _ = read_trajectories_file(pool_file, what="--pool", drop_non_finite=True)
     found: dict[str, Any] = {
         "selections": [_describe(one, size, pool, losses) for one, size in zip(chosen, sizes, strict=True)],
         "pairs": [compare_pair(a, b, max(n, m)) for (a, n), (b, m) in

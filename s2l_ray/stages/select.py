@@ -184,7 +184,7 @@ def _shares(table: ChunkedTable, selection: pa.Table) -> dict[str, dict[str, int
 
 def early_from_file(file: Path, config: SelectionConfig) -> dict[str, Any]:
     """Return how far selections by fewer points of a trajectories table agree with that by all (`early_agreement`)."""
-    table, _ = read_trajectories_file(file)
+    table, _ = read_trajectories_file(file, what="--early")
     return early_agreement(table, config, config.seed or 0)
 
 

@@ -17,7 +17,7 @@ from s2l_ray.starter.look import Look, look_at
 from s2l_ray.starter.proxy import HUB_PROXY, Proxy, choose_proxy
 from s2l_ray.starter.survey import HELD, MAX_LENGTHS, Lengths, measure, survey
 from s2l_ray.starter.vocabulary import learn_tokenizer
-from s2l_ray.storage.files import resolve_local
+from s2l_ray.storage.files import Storage, resolve_local
 from s2l_ray.storage.secrets import redacted
 
 _FEW_ROWS = 5_000
@@ -91,6 +91,7 @@ def _begin(source: str, storage: str, overrides: Sequence[str] = ()) -> _Start:
     if folder is None:
         raise InputError(f"storage={storage!r}: the tokenizer that is learned from your rows is written to a local "
                          "folder: give one, or write a recipe that names a model that all nodes can reach")
+    Storage.open(storage)  # before anything is written there
     look = look_at(source, overrides)
     proxy = choose_proxy(look)
     if not any(setting.startswith("data.prompt_style=") for setting in overrides):

@@ -32,11 +32,11 @@ _CARRIED = {"source": pa.string(), "num_supervised_tokens": pa.int32()}
 
 
 def read_trajectories_file(
-    file: Path, *, kind: Kind = "nats", drop_non_finite: bool = False
+    file: Path, *, what: str = "--trajectories", kind: Kind = "nats", drop_non_finite: bool = False
 ) -> tuple[pa.Table, pa.Table]:
-    """Return what `trajectories_of` does of a Parquet file, with all rows in memory."""
-    raw = chunked_from_parquet(file, "--trajectories")
-    parts, dropped = trajectories_of(raw, f"--trajectories {file}", kind=kind, drop_non_finite=drop_non_finite)
+    """Return what `trajectories_of` does of a Parquet file, with all rows in memory; messages call it `what`."""
+    raw = chunked_from_parquet(file, what)
+    parts, dropped = trajectories_of(raw, f"{what} {file}", kind=kind, drop_non_finite=drop_non_finite)
     return parts.read(), dropped
 
 

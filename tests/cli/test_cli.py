@@ -89,6 +89,8 @@ def test_how_early_a_proxy_could_have_stopped_is_printed(s2l, table):
     assert code == 0 and [row["points"] for row in found["rows"]][:3] == [2, 3, 4] and found["rows"][2]["overlap"] == 1
     code, _, err = s2l("compare", "--early", table, "selection.selector=random")
     assert code == 2 and "uses no trajectories" in err
+    code, _, err = s2l("compare", "--early", "/nowhere.parquet")
+    assert code == 2 and "--early /nowhere.parquet: no such file" in err
     code, _, err = s2l("compare", "--early", table, "--pool", table)
     assert code == 2 and "leave --pool out" in err
 

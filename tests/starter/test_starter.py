@@ -133,3 +133,9 @@ def test_the_length_is_measured_through_the_tokenizer_that_is_given(tmp_path, mo
     given = ["proxy.model.config=null", "proxy.model.tokenizer=null", f"proxy.model.path={path}", "data.prompt_style=alpaca"]
     own, theirs = (starter_recipe("mine.jsonl", settings).data.max_length for settings in ([], given))
     assert (own, theirs) == (512, 1024)
+
+
+def test_a_storage_that_is_a_file_is_refused_before_anything_is_written(rows_file, tmp_path):
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(InputError, match=r"storage './taken' cannot be written: .*Set storage= to a place you own"):
+        starter_recipe(rows_file("alpaca"), ["storage=./taken"])
