@@ -29,6 +29,9 @@ def select(
     embeddings: Annotated[
         Path | None, typer.Option(help=f"Parquet with example_id and embedding ({_FROM_FILE}).")
     ] = None,
+    task_embeddings: Annotated[
+        Path | None, typer.Option(help=f"Parquet with embedding, and task where of several ({_FROM_FILE}).")
+    ] = None,
     selector: Annotated[str | None, typer.Option(help="Which selector; `s2l selectors` lists them.")] = None,
     budget: Budget = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of clustering and sampling.")] = None,
@@ -56,13 +59,14 @@ def select(
             if dry or show:
                 raise InputError("--dry-run and --open are about a recipe's run: leave them out with --trajectories")
             settings = [*asked, *(text for text in (recipe, *(overrides or [])) if text)]
-            _from_file(trajectories, settings, kind or "nats", drop_non_finite, embeddings, output or Path("selection"),
+            beside = {"embeddings": embeddings, "task_embeddings": task_embeddings}
+            _from_file(trajectories, settings, kind or "nats", drop_non_finite, beside, output or Path("selection"),
                        rows, id_column)
             return
         if recipe is None:
             raise InputError("give a recipe, or --trajectories FILE.parquet")
         for_file = {"--kind": kind, "--drop-non-finite": drop_non_finite, "--embeddings": embeddings,
-                    "--output": output, "--rows": rows, "--id-column": id_column}
+                    "--task-embeddings": task_embeddings, "--output": output, "--rows": rows, "--id-column": id_column}
         useless = [name for name, value in for_file.items() if value]
         if useless:
             raise InputError(f"{', '.join(useless)}: these say how --trajectories FILE.parquet is read and where its "
@@ -71,8 +75,8 @@ def select(
 
 
 def _from_file(
-    trajectories: Path, settings: list[str], kind: str, drop_non_finite: bool, embeddings: Path | None, output: Path,
-    rows: str | None, id_column: str | None,
+    trajectories: Path, settings: list[str], kind: str, drop_non_finite: bool, beside: dict[str, Path | None],
+    output: Path, rows: str | None, id_column: str | None,
 ) -> None:
     from s2l_ray.recipe.parts import parse_data, parse_selection  # heavy: OmegaConf, as the next
     from s2l_ray.stages.select import select_from_file  # heavy: scikit-learn
@@ -83,7 +87,7 @@ def _from_file(
     config = parse_selection([text for text in settings if text not in of_rows])
     data = None if rows is None else parse_data(rows, of_rows)
     found = select_from_file(
-        trajectories, config, config.seed or 0, output, embeddings=embeddings,
+        trajectories, config, config.seed or 0, output, **beside,
         kind=kind, drop_non_finite=drop_non_finite, rows=data, id_column=id_column,  # type: ignore[arg-type]
     )
     if found["num_dropped"]:

@@ -3,42 +3,26 @@
 import itertools
 import string
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.fs as pafs
-import pyarrow.parquet as pq
 from scipy.spatial import cKDTree
 from scipy.stats import spearmanr
-from sklearn.metrics import adjusted_rand_score
 
+from s2l_ray.comparison.chosen import Chosen, ids_of, numbers_of, read_selection
+from s2l_ray.comparison.lots import shared_by_lot
 from s2l_ray.errors import InputError
-from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 from s2l_ray.recipe.registry import SELECTORS
-from s2l_ray.recipe.selection import SelectionConfig
-from s2l_ray.storage.files import resolve
+from s2l_ray.selectors.stability import seed_stability
 from s2l_ray.tables.losses_file import read_parquet, read_trajectories_file
-from s2l_ray.tables.schemas import losses_matrix, metadata_of, refuse_code, texts
+from s2l_ray.tables.schemas import losses_matrix, metadata_of
 
 _NUM_QUANTILES = 5
 _NEAR = 1e-6
-_SEEDS = range(5)
 _FEWEST_RANKED = 3  # with 2 common examples every rank correlation is 1 or -1
-
-
-@dataclass(frozen=True)
-class Chosen:
-    """One selection: its letter in the tables, where it lies, its ids, its scores (NaN for none) and its origin."""
-
-    name: str
-    path: str
-    ids: pa.Array
-    scores_B: np.ndarray
-    origin: dict[str, Any]
 
 
 def compare_selections(paths: Sequence[str], pool_file: Path | None = None) -> dict[str, Any]:
@@ -67,58 +51,22 @@ def compare_selections(paths: Sequence[str], pool_file: Path | None = None) -> d
     losses = None
     if pool_file is not None and pool is not None and "losses" in pool.column_names:
         losses, _ = read_trajectories_file(pool_file, what="--pool", drop_non_finite=True)
+    pairs = list(itertools.combinations(range(len(chosen)), 2))
+    by_lot = shared_by_lot(losses, chosen, pairs) if losses is not None else [None] * len(pairs)
     found: dict[str, Any] = {
         "selections": [_describe(one, size, pool, losses) for one, size in zip(chosen, sizes, strict=True)],
-        "pairs": [compare_pair(a, b, max(n, m)) for (a, n), (b, m) in
-                  itertools.combinations(zip(chosen, sizes, strict=True), 2)],
+        "pairs": [{**compare_pair(chosen[a], chosen[b], max(sizes[a], sizes[b])), "num_common_by_lot": shared}
+                  for (a, b), shared in zip(pairs, by_lot, strict=True)],
     }
     if losses is not None:
         found["cluster_stability"] = _stability(losses, chosen)
     return found
 
 
-def read_selection(path: str, name: str) -> Chosen:
-    """Return the selection in a file, or in `selection.parquet` of a folder."""
-    filesystem, place = resolve(path)
-    if filesystem.get_file_info(place).type == pafs.FileType.Directory:
-        place = f"{place.rstrip('/')}/selection.parquet"
-    if filesystem.get_file_info(place).type != pafs.FileType.File:
-        raise InputError(f"{path}: no selection there; give a selection.parquet, or a folder that holds one")
-    try:
-        with filesystem.open_input_file(place) as file:
-            table = pq.ParquetFile(file).read()
-        columns = table.column_names
-    except (pa.ArrowException, OSError, UnicodeError) as error:  # of a column's name
-        raise InputError(f"{path}: not a readable Parquet file: {error}") from error
-    refuse_code(table.schema, path)
-    ids = _ids(table, path)
-    scores_B = np.full(len(ids), np.nan)
-    if "score" in columns:
-        scores_B = _numbers(table, "score", path)
-    return Chosen(name, path, ids, scores_B, metadata_of(table.schema))
-
-
-def _ids(table: pa.Table, what: str) -> pa.Array:
-    if "example_id" not in table.column_names:
-        raise InputError(f"{what}: needs a column example_id, it has {', '.join(table.column_names)}")
-    ids = texts(table["example_id"], f"example_id of {what}").cast(pa.string()).combine_chunks()
-    if len(ids) == 0 or ids.null_count or len(ids.unique()) != len(ids):
-        raise InputError(f"{what}: needs at least one row, and an example_id of its own in each")
-    return ids
-
-
-def _numbers(table: pa.Table, column: str, what: str) -> np.ndarray:
-    """Return a column of numbers as float64, NaN where one is missing."""
-    try:
-        return table[column].cast(pa.float64()).to_numpy()
-    except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
-        raise InputError(f"{what}: column {column} must hold numbers, got {table[column].type}") from error
-
-
 def _read_pool(file: Path, chosen: list[Chosen]) -> pa.Table:
     """Return the pool's table after proving that every selection is of it."""
     pool = read_parquet(file, "--pool")
-    ids = _ids(pool, f"--pool {file}")
+    ids = ids_of(pool, f"--pool {file}")
     for one in chosen:
         missing = one.ids.filter(pc.invert(pc.is_in(one.ids, value_set=ids)))
         if len(missing):
@@ -128,7 +76,7 @@ def _read_pool(file: Path, chosen: list[Chosen]) -> pa.Table:
             raise InputError(f"{one.path} was chosen from {one.origin['num_candidates']:,} candidates, the pool {file} "
                              f"has {len(ids):,}")
     if "num_supervised_tokens" in pool.column_names and \
-            np.isnan(_numbers(pool, "num_supervised_tokens", f"--pool {file}")).any():
+            np.isnan(numbers_of(pool, "num_supervised_tokens", f"--pool {file}")).any():
         raise InputError(f"--pool {file}: column num_supervised_tokens has missing values")
     return pool.set_column(pool.column_names.index("example_id"), "example_id", ids)
 
@@ -197,7 +145,7 @@ def _describe(
     if "source" in pool.column_names:
         facts["sources"] = _by_source(pool["source"].cast(pa.string()).fill_null("(none)"), rows)
     if "num_supervised_tokens" in pool.column_names:
-        facts["lengths"] = by_length(_numbers(pool, "num_supervised_tokens", "--pool"), rows)
+        facts["lengths"] = by_length(numbers_of(pool, "num_supervised_tokens", "--pool"), rows)
     if losses is not None:
         ours = losses.filter(pc.is_in(losses["example_id"], value_set=one.ids))
         facts["near_duplicate_share"] = near_duplicate_share(losses_matrix(ours)) if ours.num_rows else None
@@ -243,22 +191,11 @@ def _clusters_trajectories(one: Chosen) -> bool:
 def _stability(losses: pa.Table, chosen: list[Chosen]) -> list[dict[str, Any]]:
     """Return, for each K of the S2L selections (auto without any), how alike k-means is from seed to seed.
 
-    The adjusted Rand index is 1 for the same clusters and about 0 for unrelated ones; clustered are the raw losses,
-    without the untouched model's where the metadata tells.
+    Clustered are the raw losses, without the untouched model's where the metadata tells.
     """
     losses_NC = losses_matrix(losses)
     points = metadata_of(losses.schema).get("points")
     if points and len(points) == losses_NC.shape[1] > 1:
         losses_NC = losses_NC[:, np.array([point["fraction"] for point in points]) > 0]
     asked: set[Any] = {one.origin.get("num_clusters") for one in chosen if _clusters_trajectories(one)} - {None}
-    defaults, found = SelectionConfig(), []
-    for num_clusters in sorted({resolve_num_clusters(k, len(losses_NC)) for k in asked or {"auto"}}):
-        labels = [
-            cluster_rows(losses_NC, num_clusters, np.random.default_rng(seed), fit_rows=defaults.kmeans_fit_rows,
-                         iterations=defaults.kmeans_iterations).labels_N
-            for seed in _SEEDS
-        ]
-        scores = [float(adjusted_rand_score(first, second)) for first, second in itertools.combinations(labels, 2)]
-        found.append({"num_clusters": num_clusters, "num_seeds": len(labels), "mean": float(np.mean(scores)),
-                      "low": min(scores), "high": max(scores)})
-    return found
+    return seed_stability(losses_NC, asked or {"auto"})

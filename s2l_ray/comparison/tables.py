@@ -13,9 +13,11 @@ def tables_of(found: dict[str, Any]) -> list[Table]:
         _table("selections", ["", "selector", "seed", "budget asked", "given", "of", "near-duplicates", "where"], [
             [s["name"], s["selector"] or "-", _text(s["seed"]), _text(s["budget_asked"]), f"{s['budget']:,}",
              f"{s['num_candidates']:,}", _percent(s["near_duplicate_share"]), s["path"]] for s in ours]),
-        _table("pairs (in brackets: two random selections)",
-               ["A B", "common", "Jaccard", "share of A in B", "share of B in A", "Spearman of the common scores"], [
+        _table("pairs (in brackets: two random selections; by lot: these two, had each drawn lots of its own)",
+               ["A B", "common", "by lot", "Jaccard", "share of A in B", "share of B in A",
+                "Spearman of the common scores"], [
             [f"{p['a']} {p['b']}", f"{p['num_common']:,} ({p['num_common_by_chance']:,.1f})",
+             "-" if p["num_common_by_lot"] is None else f"{p['num_common_by_lot']:,.1f}",
              f"{p['jaccard']:.3f} ({p['jaccard_by_chance']:.3f})", _percent(p["share_of_a_in_b"]),
              _percent(p["share_of_b_in_a"]), p["spearman_note"] or f"{p['spearman']:+.3f}"] for p in pairs]),
     ]
@@ -49,7 +51,7 @@ def early_table(found: dict[str, Any]) -> Table:
     return table
 
 
-def _agreement(row: dict[str, float]) -> list[str]:
+def _agreement(row: dict[str, float | None]) -> list[str]:
     return [f"{row['rand']:.3f}", _percent(row["overlap"]), _percent(row["expected"])]
 
 

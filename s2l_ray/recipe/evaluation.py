@@ -1,14 +1,14 @@
 """The part of the recipe that says what the fine-tuned models are measured on."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from s2l_ray.recipe.data import DataConfig, ShapeName
 from s2l_ray.recipe.known import known_in
 from s2l_ray.recipe.model import AskedPrecision
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.recipe.settings import WHERE, Count, Section
+from s2l_ray.recipe.task_rows import RowsOfTask
 
 MetricName = Annotated[str, known_in(METRICS)]
 GoldName = Literal["auto", "choice", "list", "boolean", "gsm8k", "boxed", "stated", "text", "last"]
@@ -35,35 +35,19 @@ def _check_preset(name: str) -> str:
 PresetName = Annotated[str, AfterValidator(_check_preset)]
 
 
-class TaskConfig(Section):
+class TaskConfig(RowsOfTask):
     """One held-out set and how answers to it are judged."""
 
-    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._ -]*$")]
-    """Name of the task in tables, metrics and files, of letters, digits, dot, dash, underscore and blank."""
+    default_split: ClassVar[str] = "test"
+
     preset: Annotated[PresetName | None, WHERE] = None
     """A well-known set instead of `path` (docs/results.md names them): fills in what is not given."""
-    path: Annotated[str | None, WHERE] = None
-    """Held-out rows: a file, a folder or a glob, in any format the data section reads."""
-    hub_name: Annotated[str | None, WHERE] = None
-    """Hugging Face data set instead of `path`, for example openai/gsm8k."""
-    hub_config: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None
-    """Configuration of `hub_name`, for example main; null takes its default."""
-    hub_revision: Annotated[str | None, WHERE] = None
-    """Commit, tag or branch of `hub_name`; null takes the newest."""
-    split: Annotated[str | None, WHERE] = None
-    """Split to take: of `hub_name`, where null takes test, or of a folder whose files are named after several."""
     metrics: list[MetricName] = ["loss"]
     """What is measured; docs/results.md lists the metrics."""
-    format: ShapeName = "auto"
-    """Row format; auto finds it out from the columns."""
-    columns: dict[str, str] = {}
-    """Renames: the format's field -> your column."""
     gold: GoldName = "auto"
     """How the gold answer is read; auto finds out from the rows, docs/results.md says how."""
     answer_column: str | None = None
     """Column that the gold answer is read from; null looks for one, and else takes the response."""
-    limit: Count | None = None
-    """Number of rows, drawn evenly with the seed; null takes all."""
     max_new_tokens: Count = 256
     """Tokens generated for one answer at most."""
 
@@ -77,23 +61,8 @@ class TaskConfig(Section):
         named = {key: value for key, value in given.items() if value is not None}
         return {"metrics": ["exact_match"], **preset, **named}
 
-    @model_validator(mode="after")
-    def _one_origin(self) -> Self:
-        if (self.path is None) == (self.hub_name is None):
-            raise ValueError("give exactly one of path (files), hub_name (a Hugging Face data set) and preset "
-                             f"({', '.join(PRESETS)})")
-        return self
-
-    def data(self, pool: DataConfig) -> DataConfig:
-        """Return how the held-out rows become examples: like the pool's, but every row counts."""
-        return DataConfig(
-            path=self.path, hub_name=self.hub_name, hub_config=self.hub_config, hub_revision=self.hub_revision,
-            split=self.split or ("test" if self.hub_name else None), format=self.format, columns=self.columns,
-            limit=self.limit, drop_duplicates=False, roles=pool.roles, template_date=pool.template_date,
-            template_name=pool.template_name,
-            prompt_style=pool.prompt_style, max_length=pool.max_length, max_row_chars=pool.max_row_chars,
-            max_bad_fraction=pool.max_bad_fraction,
-        )
+    def _origins(self) -> str:
+        return f"{super()._origins()} and preset ({', '.join(PRESETS)})"
 
 
 class HarnessConfig(Section):

@@ -70,6 +70,17 @@ class Recipe(Section):
                  "probe.judge": self.probe.judge, "target.model": self.target.model}
         return {key: model for key, model in found.items() if model is not None}
 
+    def paths(self) -> dict[str, str]:
+        """Return every file or folder that the recipe names beside its models and its storage, by its key."""
+        named = {"data.path": self.data.path, "trajectory.checkpoints": self.trajectory.checkpoints,
+                 "selection.scores": self.selection.scores, "selection.required": self.selection.required,
+                 "selection.forbidden": self.selection.forbidden,
+                 "evaluation.harness.include_path": self.evaluation.harness.include_path}
+        for key, tasks in (("selection.task_examples", self.selection.task_examples),
+                           ("evaluation.tasks", self.evaluation.tasks)):
+            named |= {f"{key}.{number}.path": task.path for number, task in enumerate(tasks)}
+        return {key: path for key, path in named.items() if isinstance(path, str)}
+
     @model_validator(mode="after")
     def _names_are_distinct(self) -> Self:
         names = [task.name for task in self.evaluation.tasks]

@@ -8,6 +8,7 @@ from s2l_ray.recipe.data import PromptStyle
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.settings import WHERE, Count, Section
 
+Pooling = Literal["mean", "weighted_mean"]
 CPU_BATCH_TOKENS = 8192
 """What auto means on CPUs."""
 QUESTION = """###

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 from s2l_ray.recipe.known import known_in
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.settings import WHERE, Count, Section, Seed
+from s2l_ray.recipe.task_rows import RowsOfTask
 
 FOR_ANY = ("per", "shares", "required", "forbidden")
 """Settings that are no selector's own: every one with a budget takes them."""
@@ -50,6 +51,8 @@ class SelectionConfig(Section):
     """Training fraction at which the proxy's first epoch ends (learning percentage): 1 / epochs."""
     task_sources: list[str] = []
     """Sources that stand for the task wanted (ltd): only clusters that hold their examples are drawn from."""
+    task_examples: list[RowsOfTask] = []
+    """Solved examples of each task wanted, which the pool's are compared with (representation)."""
     outlier_share: Annotated[float, Field(ge=0, lt=1)] = 0.01
     """Share of the pool, the farthest from their neighbours, that a core-set method leaves out as outliers."""
     bandwidth: Annotated[float, Field(gt=0)] | None = None
@@ -62,6 +65,13 @@ class SelectionConfig(Section):
         if (self.per is not None or self.shares) and self.task_sources:
             raise ValueError(f"task_sources={self.task_sources} picks clusters over all sources: "
                              "leave per and shares unset")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_are_distinct(self) -> Self:
+        names = [task.name for task in self.task_examples]
+        if len(set(names)) < len(names):
+            raise ValueError(f"task_examples: names must differ, got {names}")
         return self
 
     @model_validator(mode="after")

@@ -24,6 +24,7 @@ from s2l_ray.tables.schemas import with_metadata
 _ASKED_FOR = {
     Need.TRAJECTORIES: "losses, of shape (N, C)",
     Need.EMBEDDINGS: "embeddings=, of shape (N, D), or a table of example_id and embedding",
+    Need.REPRESENTATIONS: "embeddings= and task_embeddings=, of shapes (N, D) and (M, D), or tables of them",
     Need.SOURCES: "sources=, one text for each row (in a table, a column source)",
     Need.LENGTHS: "num_supervised_tokens=, one number for each row (in a table, a column of that name)",
     Need.SCORES: "scores=, one number for each row, or a table of example_id and score",
@@ -72,9 +73,9 @@ class Selection:
 
 def select(
     losses: Any, budget: int | float, *, selector: str = "s2l", ids: Any = None, sources: Any = None,
-    num_supervised_tokens: Any = None, embeddings: Any = None, scores: Any = None, fractions: Any = None, seed: int = 0,
-    num_clusters: int | Literal["auto"] | None = None, settings: Mapping[str, Any] | None = None,
-    drop_non_finite: bool = False, kind: Kind = "nats",
+    num_supervised_tokens: Any = None, embeddings: Any = None, task_embeddings: Any = None, scores: Any = None,
+    fractions: Any = None, seed: int = 0, num_clusters: int | Literal["auto"] | None = None,
+    settings: Mapping[str, Any] | None = None, drop_non_finite: bool = False, kind: Kind = "nats",
 ) -> Selection:
     """Choose examples from their loss trajectories, as S2L does, or with any other selector.
 
@@ -95,8 +96,9 @@ def select(
     ids, sources, num_supervised_tokens, fractions
         Beside an array: one of each for every row (N,), and of the training at each point (C,), ascending; 0 is the
         untouched model, which S2L leaves out. Ids are the rows' numbers else. A table has columns and metadata.
-    embeddings, scores
-        (N, D) and (N,) in the order of the rows, or tables of `example_id` and `embedding` or `score`.
+    embeddings, scores, task_embeddings
+        (N, D) and (N,) in the order of the rows, or tables of `example_id` and `embedding` or `score`. Those of the
+        solved examples of tasks wanted (representation): (M, D), or a table of `embedding` and, of several, `task`.
     num_clusters
         k-means clusters; "auto" is sqrt(N / 2), at most 1000. None is 100 as in the paper, "auto" for fewer examples.
     settings
@@ -122,18 +124,22 @@ def select(
     columns = {"example_id": ids, "source": sources, "num_supervised_tokens": num_supervised_tokens}
     beside = {"embedding": _beside(embeddings, "embeddings"), "score": _beside(scores, "scores")}
     raw = _pool(losses, columns, fractions, beside)
-    given = {Need.TRAJECTORIES: losses, Need.EMBEDDINGS: embeddings, Need.SCORES: scores}
+    given = {Need.TRAJECTORIES: losses, Need.EMBEDDINGS: embeddings, Need.SCORES: scores,
+             Need.REPRESENTATIONS: None if task_embeddings is None else embeddings}
     _check_needs(config.selector, given, raw.schema.names)
-    return _select(raw, config, beside, drop_non_finite, kind)
+    return _select(raw, config, beside, _beside(task_embeddings, "embeddings"), drop_non_finite, kind)
 
 
 def _select(
-    raw: ChunkedTable, config: SelectionConfig, beside: Mapping[str, Any], drop_non_finite: bool, kind: Kind
+    raw: ChunkedTable, config: SelectionConfig, beside: Mapping[str, Any], tasks: Any, drop_non_finite: bool,
+    kind: Kind,
 ) -> Selection:
     ids = string_array(raw.read(["example_id"])["example_id"])
     vectors, numbers = (_with_ids(beside[name], name, ids) for name in ("embedding", "score"))
-    found = select_from_table(raw, "losses", config, config.seed or 0, embeddings=vectors, scores=numbers, kind=kind,
-                              drop_non_finite=drop_non_finite)
+    if tasks is not None and not isinstance(tasks, pa.Table):
+        tasks = pa.table({"embedding": tasks})
+    found = select_from_table(raw, "losses", config, config.seed or 0, embeddings=vectors, tasks=tasks, scores=numbers,
+                              kind=kind, drop_non_finite=drop_non_finite)
     if found.dropped.num_rows and len(ids.unique()) < len(ids):
         raise InputError("example_id repeats; ids must be unique, or the rows left out cannot be told from the others")
     dropped = np.sort(_positions(found.dropped, ids))

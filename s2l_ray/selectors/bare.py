@@ -52,7 +52,7 @@ class Found:
 
 def select_from_table(
     raw: ChunkedTable, what: str, config: SelectionConfig, seed: int, *, embeddings: pa.Table | None = None,
-    scores: pa.Table | None = None, kind: Kind = "nats", drop_non_finite: bool = False,
+    tasks: pa.Table | None = None, scores: pa.Table | None = None, kind: Kind = "nats", drop_non_finite: bool = False,
 ) -> Found:
     """Select from anybody's table, which messages call `what`; see `tables.losses_file` for its columns.
 
@@ -70,7 +70,7 @@ def select_from_table(
         table, dropped = trajectories_of(raw, what, kind=kind, drop_non_finite=drop_non_finite)
     if not needs_sources(selector, config):  # reading and ordering them would cost as much as all else
         table = table.without(["source"])
-    pool = pool_of(table, selector.needs, embeddings, scores)
+    pool = pool_of(table, selector.needs, embeddings, scores, tasks=tasks)
     selection, facts = run_selector(selector, pool, _fitting(config, len(pool)), seed, {})
     return Found(selection, facts, dropped, len(pool))
 

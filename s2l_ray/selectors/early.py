@@ -12,12 +12,12 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.errors import InputError
-from s2l_ray.numerics.allocation import water_filling
 from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.chances import Draw, draw
 from s2l_ray.selectors.methods.s2l import clustered_points, prepare_trajectories
-from s2l_ray.selectors.run import pool_of, resolve_budget, run_selector
+from s2l_ray.selectors.run import pool_of
 from s2l_ray.tables.needs import Need
 from s2l_ray.tables.schemas import losses_matrix, metadata_of, with_metadata
 
@@ -28,10 +28,9 @@ _STRIDES = (2, 3, 4)
 class _Chosen:
     """What some of the points choose, and the clusters that they make."""
 
+    drawn: Draw
     ids: frozenset[str]
     labels_N: np.ndarray
-    probabilities_N: np.ndarray
-    """Of each example, to be drawn by S2L's rule: its cluster's quota over its size."""
 
 
 def early_agreement(table: pa.Table, config: SelectionConfig, seed: int) -> dict[str, Any]:
@@ -39,8 +38,9 @@ def early_agreement(table: pa.Table, config: SelectionConfig, seed: int) -> dict
 
     `overlap` is the share of the chosen examples that all points choose too. Two draws from the very same clusters
     share only some by lot, so `expected` says which share independent draws would have in common, from each example's
-    probability of being drawn, against `expected_at_most` for clusters that are the same. `rand` is the adjusted Rand
-    index of the clusters. `seeds` is the same for all points under another seed: what agreement can be at best.
+    probability of being drawn, against `expected_at_most` for clusters that are the same; both are null where the
+    selector's lots are not equal within groups. `rand` is the adjusted Rand index of the clusters. `seeds` is the same
+    for all points under another seed: what agreement can be at best.
 
     Raises
     ------
@@ -66,7 +66,7 @@ def early_agreement(table: pa.Table, config: SelectionConfig, seed: int) -> dict
     return {
         "selector": config.selector, "budget": budget, "num_candidates": table.num_rows,
         "overlap_by_chance": budget / table.num_rows,
-        "expected_at_most": float(np.square(whole.probabilities_N).sum() / budget),
+        "expected_at_most": _by_lot(whole, whole),
         "seeds": _agreement(other, whole), "rows": rows,
     }
 
@@ -88,24 +88,25 @@ def _choose(
     part = table.set_column(place, "losses", pa.FixedSizeListArray.from_arrays(flat, len(kept)))
     selector = SELECTORS.find(config.selector)
     pool = pool_of(with_metadata(part, {"points": own}), selector.needs)
-    selection, _ = run_selector(selector, pool, config, seed, {})
+    drawn = draw(selector, pool, config, seed)
     points_C = clustered_points(np.array([point["fraction"] for point in own]), len(own), config.include_initial)
     labels_N = cluster_rows(
         losses_NC, resolve_num_clusters(config.num_clusters, len(losses_NC)), np.random.default_rng(seed),
         fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations,
         prepare=partial(prepare_trajectories, points_C=points_C, normalise=config.normalise)).labels_N
-    sizes_K = np.bincount(labels_N)
-    quotas_K = water_filling(sizes_K, resolve_budget(config.budget, len(labels_N)))
-    return _Chosen(frozenset(selection["example_id"].to_pylist()), labels_N,
-                   (quotas_K / np.maximum(sizes_K, 1))[labels_N])
+    return _Chosen(drawn, frozenset(drawn.ids.to_pylist()), labels_N)
 
 
-def _agreement(one: _Chosen, whole: _Chosen) -> dict[str, float]:
+def _by_lot(one: _Chosen, whole: _Chosen) -> float | None:
+    shared = one.drawn.shared_by_lot(whole.drawn)
+    return None if shared is None else shared / len(whole.ids)
+
+
+def _agreement(one: _Chosen, whole: _Chosen) -> dict[str, float | None]:
     from sklearn.metrics import adjusted_rand_score  # heavy
 
-    budget = len(whole.ids)
     return {
-        "overlap": len(one.ids & whole.ids) / budget,
-        "expected": float((one.probabilities_N * whole.probabilities_N).sum() / budget),
+        "overlap": len(one.ids & whole.ids) / len(whole.ids),
+        "expected": _by_lot(one, whole),
         "rand": float(adjusted_rand_score(whole.labels_N, one.labels_N)),
     }

@@ -32,7 +32,8 @@ def taken_evenly(
     facts = [{"cluster": int(k), "size": int(sizes_K[k]), "quota": int(quotas_K[k]),
               "mean_losses": rounded(means_KC[k]) if sizes_K[k] else None} for k in visits]
     labels = labels_N[positions]
-    return Choice(positions, labels, facts={"clusters": facts}, quotas_B=quotas_K[labels])
+    chances_N = (quotas_K / np.maximum(sizes_K, 1)).astype(np.float32)[labels_N]
+    return Choice(positions, labels, facts={"clusters": facts}, quotas_B=quotas_K[labels], chances_N=chances_N)
 
 
 def rounded(values_C: np.ndarray) -> list[float]:

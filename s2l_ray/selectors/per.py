@@ -41,7 +41,7 @@ def select_per_source(
         if quota:
             part = selector.select(pool.take(members), quota, _capped(config, len(members)), generators[index])
             clusters = [{**cluster, "source": source} for cluster in part.facts.get("clusters", [])]
-            parts.append(replace(part, positions_B=members[part.positions_B], facts={"clusters": clusters}))
+            parts.append(replace(placed(part, members, len(pool)), facts={"clusters": clusters}))
             facts |= {name: value for name, value in part.facts.items() if name != "clusters"}
         source_facts.append(facts)
     whole = joined(parts)
@@ -84,9 +84,19 @@ def quotas_of(pool: Pool, budget: int, config: SelectionConfig) -> tuple[list[tu
     return [*named, *others], np.array([*quotas, *filled], dtype=np.int64)
 
 
+def placed(part: Choice, members: np.ndarray, num_examples: int) -> Choice:
+    """Return a choice from some members of a pool as one from the pool; the others have no chance."""
+    chances_N = None
+    if part.chances_N is not None:
+        chances_N = np.zeros(num_examples, dtype=np.float32)
+        chances_N[members] = part.chances_N
+    return replace(part, positions_B=members[part.positions_B], chances_N=chances_N)
+
+
 def joined(parts: list[Choice]) -> Choice:
     """Return choices from different examples of one pool as one, in this order, with clusters numbered on."""
     clusters, cluster_facts, first = [], [], 0
+    chances = [part.chances_N for part in parts if part.chances_N is not None]
     for part in parts:
         clusters.append(None if part.clusters_B is None else part.clusters_B + first)
         cluster_facts += [{**fact, "cluster": fact["cluster"] + first} for fact in part.facts["clusters"]]
@@ -98,6 +108,7 @@ def joined(parts: list[Choice]) -> Choice:
         {"clusters": cluster_facts},
         _column([part.quotas_B for part in parts]),
         _column([part.distances_B for part in parts]),
+        np.sum(chances, axis=0) if len(chances) == len(parts) else None,
     )
 
 

@@ -32,6 +32,8 @@ class Pool:
     """A score from elsewhere, where the selector needs scores."""
     probes: Mapping[str, np.ndarray] = field(default_factory=dict)
     """Further losses in nats, (N,) float64, by what the selector needs of `tables.needs.PROBES`."""
+    tasks: tuple[np.ndarray, ...] = ()
+    """Of each task wanted the embeddings of its solved examples, (M, D), as the pool's."""
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -64,4 +66,5 @@ class Pool:
             rows(self.lengths_N),
             rows(self.scores_N),
             {name: losses_N[positions] for name, losses_N in self.probes.items()},
+            self.tasks,
         )

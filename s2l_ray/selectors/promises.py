@@ -33,7 +33,8 @@ def choose(
     """Return the selection and the findings; `settings` are of the recipe's `selection`, num_clusters 4 at most."""
     config = SelectionConfig(**{"num_clusters": min(4, len(tables)), **settings, "budget": budget})
     try:
-        pool = pool_of(in_parts(tables.trajectories), selector.needs, tables.embeddings, tables.scores)
+        pool = pool_of(in_parts(tables.trajectories), selector.needs, tables.embeddings, tables.scores,
+                       tasks=tables.tasks)
         return run_selector(selector, pool, config, seed, {})
     except InputError:
         raise
@@ -171,7 +172,8 @@ def reads_only_what_it_names(selector: Selector, **settings: Any) -> None:
     full, budget = make_tables(30), 9
     least = replace(full, trajectories=full.trajectories.select(["example_id", *columns_of(selector.needs)]))
     config = SelectionConfig(**{"num_clusters": 4, **settings, "budget": budget})
-    pool = pool_of(in_parts(least.trajectories), selector.needs, least.embeddings, least.scores)
+    pool = pool_of(in_parts(least.trajectories), selector.needs, least.embeddings, least.scores,
+                   tasks=least.tasks)
     watched: Any = _Declared(selector, config)
     rng: Any = np.random.default_rng(0) if selector.takes_seed else _NoDraws(selector)
     try:

@@ -1,7 +1,6 @@
 """A selector run: from tables to a pool, from its choice to the selection table."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -13,24 +12,27 @@ from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import FOR_ANY, SelectionConfig
 from s2l_ray.selectors.named import NAMED, Named, named_identity, named_in
-from s2l_ray.selectors.per import select_per_source
+from s2l_ray.selectors.per import placed, select_per_source
 from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.selector import Choice, Selector
 from s2l_ray.selectors.stored import StoredIds, StoredLosses, StoredTable, string_array
+from s2l_ray.selectors.vectors import task_rows, unit_rows
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_table
-from s2l_ray.tables.needs import PROBES, Need
-from s2l_ray.tables.schemas import SELECTION, check_selection, metadata_of, vectors_matrix, with_metadata
+from s2l_ray.tables.needs import PROBES, VECTORS, Need
+from s2l_ray.tables.schemas import SELECTION, check_selection, metadata_of, with_metadata
 
 
 def pool_of(
     table: pa.Table | ChunkedTable, needs: frozenset[Need], embeddings: pa.Table | None = None,
     scores: pa.Table | None = None, probes: Mapping[str, pa.Table] | None = None,
+    tasks: pa.Table | None = None,
 ) -> Pool:
     """Return the pool of a trajectories table (or of any table with example_id, for selectors that need no more).
 
     Ids and losses stay where the table has them and are read when they are asked for; see `stored` for the order.
     Rows of `embeddings` (example_id, embedding), `scores` (example_id, score) and each of `probes` (example_id, loss)
-    are matched by id; without `probes` these losses are columns of the table, such as loss_with_prompt.
+    are matched by id; without `probes` these losses are columns of the table, such as loss_with_prompt. `tasks` is as
+    `vectors.task_rows` takes it.
 
     Raises
     ------
@@ -50,12 +52,13 @@ def pool_of(
         raise InputError("this selector needs a column source without missing values")
     points = metadata_of(parts.schema).get("points")
     needs_losses = Need.TRAJECTORIES in needs
+    vectors_ND = unit_rows(_matched(embeddings, stored, "embeddings")) if needs & VECTORS else None
     return Pool(
         StoredIds(stored),
         sources,
         StoredLosses(stored) if needs_losses else None,
         np.array([point["fraction"] for point in points]) if points and needs_losses else None,
-        _embeddings(embeddings, stored) if Need.EMBEDDINGS in needs else None,
+        vectors_ND,
         _numbers(_own(stored, "num_supervised_tokens"), "num_supervised_tokens") if Need.LENGTHS in needs else None,
         _numbers(_matched(scores, stored, "scores"), "score") if Need.SCORES in needs else None,
         {
@@ -63,6 +66,7 @@ def pool_of(
             else _numbers(_matched(probes[name], stored, name), "loss")
             for name in sorted(needs & set(PROBES))
         },
+        () if vectors_ND is None or Need.REPRESENTATIONS not in needs else task_rows(tasks, vectors_ND.shape[1]),
     )
 
 
@@ -102,19 +106,6 @@ def _numbers(table: pa.Table, column: str) -> np.ndarray:
     if not np.isfinite(values_N).all():
         raise InputError(f"column {column} has {int((~np.isfinite(values_N)).sum())} missing or non-finite values")
     return values_N
-
-
-def _embeddings(table: pa.Table | None, pool: StoredTable) -> np.ndarray:
-    """Return the pool's embeddings at unit length, (N, D) float32."""
-    rows_ND = vectors_matrix(_matched(table, pool, "embeddings"), "embedding")
-    with np.errstate(over="ignore"):  # a length beyond float32 is found below and named
-        norms_N = np.linalg.norm(rows_ND, axis=1, keepdims=True)
-    if not (norms_N > 0).all():
-        raise InputError(f"{int((norms_N == 0).sum())} embeddings are all zero and have no direction")
-    if not np.isfinite(norms_N).all():
-        too_long = int((~np.isfinite(norms_N)).sum())
-        raise InputError(f"{too_long} embeddings are longer than float32 can hold: divide all by one number")
-    return rows_ND / norms_N
 
 
 def needs_sources(selector: Selector, config: SelectionConfig) -> bool:
@@ -180,7 +171,7 @@ def run_selector(
 ) -> tuple[pa.Table, dict[str, Any]]:
     """Return the selection table, with its origin in the metadata, and the selector's findings."""
     named, budget = composed(selector, pool, config)
-    choice = _choose(selector, pool, budget, config, np.random.default_rng(seed), named)
+    choice = choose(selector, pool, budget, config, np.random.default_rng(seed), named)
     positions, num_required = np.concatenate([named.required, choice.positions_B]), len(named.required)
     assert len(positions) == budget, f"{selector.name} chose {len(choice.positions_B)} rows, budget {budget}"
     columns = [
@@ -200,10 +191,18 @@ def run_selector(
     return with_metadata(table, origin), choice.facts
 
 
-def _choose(
+def choose(
     selector: Selector, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator, named: Named
 ) -> Choice:
-    """Return what the selector chooses beside the required examples, among those that are not forbidden either."""
+    """Return what the selector chooses beside the required examples, among those that are not forbidden either.
+
+    Parameters
+    ----------
+    budget
+        Of both together.
+    named
+        As `composed` returns them.
+    """
     left = budget - len(named.required)
     if left == 0:
         return Choice(np.empty(0, dtype=np.int64))
@@ -213,7 +212,7 @@ def _choose(
         return select(pool, left, config, rng)
     free = named.free(len(pool))
     choice: Choice = select(pool.take(free), left, config, rng)
-    return replace(choice, positions_B=free[choice.positions_B])
+    return placed(choice, free, len(pool))
 
 
 def _optional(values: np.ndarray | None, length: int, kind: pa.DataType) -> pa.Array:

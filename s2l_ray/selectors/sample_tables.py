@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray.tables.chunked_table import ChunkedTable, Reader
-from s2l_ray.tables.needs import PROBES, Need
+from s2l_ray.tables.needs import PROBES, VECTORS, Need
 from s2l_ray.tables.schemas import with_metadata
 
 Values = Literal["drawn", "equal", "extreme"]
@@ -31,6 +31,8 @@ class Tables:
     """example_id, source, num_supervised_tokens, losses, and a column for each further loss."""
     embeddings: pa.Table
     scores: pa.Table
+    tasks: pa.Table
+    """task and embedding."""
 
     def __len__(self) -> int:
         return int(self.trajectories.num_rows)
@@ -38,13 +40,15 @@ class Tables:
     def shuffled(self, seed: int) -> "Tables":
         """Return the same rows, each table's in another order."""
         order = np.random.default_rng(seed).permutation(len(self))
-        tables = (self.trajectories, self.embeddings, self.scores)
-        return Tables(*(table.take(np.roll(order, turn)) for turn, table in enumerate(tables)))
+        trajectories, embeddings, scores = (
+            table.take(np.roll(order, turn))
+            for turn, table in enumerate((self.trajectories, self.embeddings, self.scores)))
+        return Tables(trajectories, embeddings, scores, self.tasks)
 
     def with_bad_value(self, need: Need, value: float | None) -> "Tables":
         """Return them with one value of what a selector needs missing, NaN or infinite."""
-        if need in (Need.EMBEDDINGS, Need.SCORES):
-            beside = {Need.EMBEDDINGS: "embeddings", Need.SCORES: "scores"}[need]
+        beside = {**dict.fromkeys(VECTORS, "embeddings"), Need.SCORES: "scores"}.get(need)
+        if beside is not None:
             table = getattr(self, beside)
             return replace(self, **{beside: _with_bad_value(table, table.column_names[-1], value)})
         return replace(self, trajectories=_with_bad_value(self.trajectories, _COLUMNS[need], value))
@@ -69,7 +73,9 @@ def make_tables(count: int, seed: int = 0, values: Values = "drawn") -> Tables:
     })
     points = {"points": [{"step": i, "fraction": fraction} for i, fraction in enumerate(_FRACTIONS)]}
     embeddings = pa.table({"example_id": ids, "embedding": _lists(draw(count, 5) + 0.01)})
-    return Tables(with_metadata(trajectories, points), embeddings, pa.table({"example_id": ids, "score": draw(count)}))
+    scores = pa.table({"example_id": ids, "score": draw(count)})
+    tasks = pa.table({"task": ["a", "b", "a"], "embedding": _lists(draw(3, 5) + 0.01)})
+    return Tables(with_metadata(trajectories, points), embeddings, scores, tasks)
 
 
 def in_parts(table: pa.Table) -> ChunkedTable:

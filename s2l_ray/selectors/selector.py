@@ -25,6 +25,8 @@ class Choice:
     """Examples that the cluster of each one gives."""
     distances_B: np.ndarray | None = None
     """Distance of each one to its cluster's centroid."""
+    chances_N: np.ndarray | None = None
+    """Where equal lots draw from groups: probability of each example of the pool to be chosen, given the groups."""
 
 
 Control = Literal["chance", "matched chance", "whole pool"]

@@ -24,10 +24,14 @@ BASE = "base"
 """The target as it is before fine-tuning, where it is evaluated."""
 
 
-
 def of_task(name: str) -> str:
     """Return what the examples of a task are called among those of others."""
     return f"task {name}"
+
+
+def of_wanted(name: str) -> str:
+    """Return what the solved examples of a wanted task are called."""
+    return f"wanted {name}"
 
 
 Output = tuple[str, str | None]

@@ -28,14 +28,14 @@ from s2l_ray.rows.scanning import ROWS_PER_UNIT
 from s2l_ray.rows.shape import shape_identity
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, sample_units
-from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task
+from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task, of_wanted
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.stages.workers.held_out import write_held_out
 from s2l_ray.stages.workers.sharding import ShardWriter, part_file
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
-from s2l_ray.tables.needs import Need
+from s2l_ray.tables.needs import VECTORS, Need
 from s2l_ray.tables.schemas import QUARANTINE
 
 QUARANTINE_FILE, NEAR_DUPLICATES_FILE, LEAKS_FILE = "quarantine.parquet", "near_duplicates.parquet", "leaks.parquet"
@@ -65,8 +65,12 @@ class PreparePlan:
 
 
 def outputs(planning: Planning) -> list[Output]:
-    """Return the pool as proxy and target see it, and as the embedding model does where a selector asks for it."""
-    asked: list[str | None] = [None, FOR_TARGET, *([FOR_EMBEDDING] if Need.EMBEDDINGS in planning.needs else [])]
+    """Return the pool as proxy and target see it, and what the embedding model sees where a selector asks for it."""
+    asked: list[str | None] = [None, FOR_TARGET]
+    if planning.needs & VECTORS:
+        asked.append(FOR_EMBEDDING)
+    if Need.REPRESENTATIONS in planning.needs:
+        asked += [of_wanted(task.name) for task in planning.recipe.selection.task_examples]
     return [("examples", of) for of in asked]
 
 
@@ -96,9 +100,12 @@ def work(step: Step, sizes: Sizes) -> Work:
 
 def source_of(recipe: Recipe, of: str | None) -> tuple[DataConfig, ModelConfig]:
     """Return the rows of a step and the model whose tokenizer they are seen through."""
-    models = {None: recipe.proxy.model, FOR_EMBEDDING: recipe.embedding.model or recipe.proxy.model}
+    embedding = recipe.embedding.model or recipe.proxy.model
+    wanted = {of_wanted(task.name): task.data(recipe.data) for task in recipe.selection.task_examples}
+    models: dict[str | None, ModelConfig] = {None: recipe.proxy.model, FOR_EMBEDDING: embedding}
+    models |= dict.fromkeys(wanted, embedding)
     tasks = {of_task(task.name): task.data(recipe.data) for task in recipe.evaluation.tasks}
-    return tasks.get(of or "", recipe.data), models.get(of, recipe.target.model)
+    return {**tasks, **wanted}.get(of or "", recipe.data), models.get(of, recipe.target.model)
 
 
 def plan_prepare(

@@ -11,6 +11,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.errors import InputError
+from s2l_ray.progress.notes import note
 from s2l_ray.recipe.data import DataConfig
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
@@ -20,14 +21,14 @@ from s2l_ray.selectors.bare import select_from_table
 from s2l_ray.selectors.early import early_agreement
 from s2l_ray.selectors.per import quotas_of
 from s2l_ray.selectors.run import composed, pool_of, run_selector, selection_identity
-from s2l_ray.stages.planning import FOR_TARGET, Planning, Step
+from s2l_ray.stages.planning import FOR_TARGET, Planning, Step, of_wanted
 from s2l_ray.stages.table import STAGES, stage_of
 from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.storage.artifacts import Artifact, file_digest
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
 from s2l_ray.tables.losses_file import Kind, read_parquet, read_trajectories_file
-from s2l_ray.tables.needs import PROBES, Need
+from s2l_ray.tables.needs import PROBES, VECTORS, Need
 from s2l_ray.tables.schemas import metadata_of
 
 _TARGET = "target_examples"
@@ -39,7 +40,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     Raises
     ------
     InputError
-        The selector needs scores and `selection.scores` names no file.
+        The selector needs scores and `selection.scores` names no file, or examples of tasks and none are named.
     """
     assert of is not None
     config, seed = planning.arms[of], planning.recipe.selection_seed
@@ -47,6 +48,12 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     made = {table for stage in STAGES for table in stage.gives}
     inputs = {"examples": planning.artifact("examples"), _TARGET: planning.artifact("examples", FOR_TARGET)}
     inputs |= {str(need): planning.artifact(need) for need in sorted(selector.needs & made)}
+    if Need.REPRESENTATIONS in selector.needs:
+        if not config.task_examples:
+            raise InputError(f"selector {of} needs solved examples of each task wanted: name them in selection."
+                             "task_examples, for example [{name: gsm8k, path: solved.jsonl}]")
+        wanted = [of_wanted(task.name) for task in config.task_examples]
+        inputs |= {name: planning.artifact(Need.REPRESENTATIONS, name) for name in wanted}
     identity = selection_identity(selector, config, seed)
     if Need.SCORES in selector.needs:
         identity["scores"] = file_digest(_scores_file(config))
@@ -103,9 +110,13 @@ def run_select(
 
     given: dict[str, Any] = {"artifact": artifact, "config": config, "seed": seed, "inputs": dict(inputs)}
     machine = this_machine()
-    if machine is not None and machine.is_warm:  # with scikit-learn, which takes seconds to load
-        return dict(machine.ask(_select, **given))
-    return _select(**given)
+    is_warm = machine is not None and machine.is_warm  # with scikit-learn, which takes seconds to load
+    manifest = dict(machine.ask(_select, **given)) if machine is not None and is_warm else _select(**given)
+    num_same = artifact.read_json("findings.json").get("num_same_as_a_task_example")
+    if num_same:
+        note(f"select {config.selector}: {num_same:,} examples of the pool are among selection.task_examples too, so "
+             "they were nearest; selection.forbidden leaves some out")
+    return manifest
 
 
 def _select(
@@ -125,13 +136,13 @@ def _select(
     if inputs[_TARGET].fingerprint != examples.fingerprint:
         table = _only(table, chunked_from_shards(inputs[_TARGET], "examples").read(["example_id"]))
     embeddings = scores = None
-    if Need.EMBEDDINGS in selector.needs:
-        embeddings = chunked_from_shards(inputs[Need.EMBEDDINGS], "shards").read()
+    for need in sorted(selector.needs & VECTORS):
+        embeddings = chunked_from_shards(inputs[need], "shards").read()
         table = _only(table, embeddings)
     if Need.SCORES in selector.needs:
         scores = _scores(config)
     probes = {str(name): chunked_from_shards(inputs[name], "shards").read() for name in PROBES if name in inputs}
-    pool = pool_of(table, selector.needs, embeddings, scores, probes)
+    pool = pool_of(table, selector.needs, embeddings, scores, probes, _wanted(config, inputs))
     selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
     artifact.write_table("selection.parquet", selection)
     _write_subset(artifact, examples, selection["example_id"])
@@ -145,6 +156,14 @@ def _select(
         },
         started,
     )
+
+
+def _wanted(config: SelectionConfig, inputs: Mapping[str, Artifact]) -> pa.Table | None:
+    """Return the embeddings of the tasks' examples, with the task of each."""
+    tables = {task.name: chunked_from_shards(inputs[of_wanted(task.name)], "shards").read()
+              for task in config.task_examples if of_wanted(task.name) in inputs}
+    parts = [table.append_column("task", pa.array([name] * table.num_rows)) for name, table in tables.items()]
+    return pa.concat_tables(parts) if parts else None
 
 
 def _only(table: ChunkedTable, usable: pa.Table) -> ChunkedTable:
@@ -190,7 +209,8 @@ def early_from_file(file: Path, config: SelectionConfig) -> dict[str, Any]:
 
 def select_from_file(
     file: Path, config: SelectionConfig, seed: int, output: Path, *, embeddings: Path | None = None,
-    kind: Kind = "nats", drop_non_finite: bool = False, rows: DataConfig | None = None, id_column: str | None = None,
+    task_embeddings: Path | None = None, kind: Kind = "nats", drop_non_finite: bool = False,
+    rows: DataConfig | None = None, id_column: str | None = None,
 ) -> dict[str, Any]:
     """Select from anybody's trajectories table (see `tables.losses_file` for its columns), without Ray or a model.
 
@@ -208,6 +228,7 @@ def select_from_file(
     found = select_from_table(
         chunked_from_parquet(file, "--trajectories"), f"--trajectories {file}", config, seed,
         embeddings=None if embeddings is None else read_parquet(embeddings, "--embeddings"),
+        tasks=None if task_embeddings is None else read_parquet(task_embeddings, "--task-embeddings"),
         scores=_scores(config) if Need.SCORES in SELECTORS.find(config.selector).needs else None,
         kind=kind, drop_non_finite=drop_non_finite,
     )

@@ -183,11 +183,7 @@ def visible_paths(recipe: Recipe, address: str, *, here: bool, shared: Sequence[
 
 def _paths_of(recipe: Recipe) -> dict[str, str]:
     """Return every key of a recipe that may hold a path: key -> value."""
-    places: dict[str, str | None] = {
-        "storage": recipe.storage, "data.path": recipe.data.path, "selection.scores": recipe.selection.scores,
-        "evaluation.harness.include_path": recipe.evaluation.harness.include_path,
-    }
-    places |= {f"evaluation.tasks.{number}.path": task.path for number, task in enumerate(recipe.evaluation.tasks)}
+    places: dict[str, str | None] = {"storage": recipe.storage, **recipe.paths()}
     for name, model in recipe.models().items():
         places |= {f"{name}.path": model.path, f"{name}.tokenizer": model.tokenizer}
     return {key: value for key, value in places.items() if value is not None}

@@ -10,6 +10,8 @@ class Need(StrEnum):
     """Every example's loss at every point: stage trajectories."""
     EMBEDDINGS = "embeddings"
     """A vector for every example: stage embed."""
+    REPRESENTATIONS = "representations"
+    """A vector for every example and for every one of `selection.task_examples`: stage embed."""
     WITH_PROMPT = "with_prompt"
     """The loss of the example as it is: stage probe, as the next three."""
     WITHOUT_PROMPT = "without_prompt"
@@ -28,3 +30,6 @@ class Need(StrEnum):
 
 PROBES = (Need.WITH_PROMPT, Need.WITHOUT_PROMPT, Need.MASKED_PROMPT, Need.JUDGE)
 """Further losses of each example, a table each."""
+
+VECTORS = frozenset({Need.EMBEDDINGS, Need.REPRESENTATIONS})
+"""A vector of each example."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import s2l_ray
 from s2l_ray.comparison.comparison import by_length, compare_selections, near_duplicate_share
 from s2l_ray.comparison.tables import tables_of
 from s2l_ray.errors import InputError
@@ -60,6 +61,66 @@ def test_chance_is_what_random_draws_share_on_average():
     rng = np.random.default_rng(0)
     shared = [len(np.intersect1d(rng.choice(50, 20, False), rng.choice(50, 10, False))) for _ in range(4000)]
     assert np.mean(shared) == pytest.approx(20 * 10 / 50, abs=0.1)
+
+
+def drawn(tmp_path, table, name, seed, **settings):
+    """A selection that the command would write."""
+    found = s2l_ray.select(table, 60, selector=settings.pop("selector", "s2l"), seed=seed, num_clusters=3, settings=settings)
+    found.write(tmp_path / name)
+    return str(tmp_path / name)
+
+
+@pytest.fixture
+def grouped(tmp_path):
+    """600 examples in groups of 500, 70 and 30, in two sources; returns the table and its file."""
+    losses = np.repeat([[1.0, 1], [5, 5], [9, 9]], [500, 70, 30], axis=0) + np.random.default_rng(0).normal(0, 0.1, (600, 2))
+    table = pa.table({"example_id": [f"e{i}" for i in range(600)], "losses": losses.tolist(),
+                      "source": ["a", "b"] * 300})
+    pq.write_table(table, tmp_path / "grouped.parquet")
+    return table, tmp_path / "grouped.parquet"
+
+
+def by_lot(pool, *paths):
+    return [pair["num_common_by_lot"] for pair in compare_selections(paths, pool)["pairs"]]
+
+
+def test_what_two_selections_share_by_lot_by_hand(grouped, tmp_path):
+    # 20 from each group: probabilities 20/500, 20/70, 20/30. Two S2L draws share 20^2 (1/500 + 1/70 + 1/30) = 19.85,
+    # S2L and a random choice of 60 (0.1 each) 6, two random ones 600 x 0.1^2 = 6.
+    table, pool = grouped
+    one, other = (drawn(tmp_path, table, f"s2l{seed}", seed) for seed in (1, 2))
+    chance = drawn(tmp_path, table, "random", 1, selector="random")
+    assert by_lot(pool, one, other, chance) == pytest.approx([400 * (1 / 500 + 1 / 70 + 1 / 30), 6, 6], rel=1e-5)
+
+
+def test_what_two_selections_share_by_lot_is_what_they_share_on_average(grouped, tmp_path):
+    table, pool = grouped
+    for settings in ({}, {"per": "source"}, {"stratify_by": "source"}):
+        first, *others = (s2l_ray.select(table, 60, seed=seed, num_clusters=3, settings=settings) for seed in range(60))
+        shared = [len(set(first.ids) & set(one.ids)) for one in others]
+        name = "-".join(settings) or "plain"
+        expected, = by_lot(pool, *(drawn(tmp_path, table, f"{name}{seed}", seed, **settings) for seed in (0, 1)))
+        assert np.mean(shared) == pytest.approx(expected, abs=4 * np.std(shared) / np.sqrt(len(shared)) + 1.5), settings
+
+
+def test_a_selector_without_lots_shares_what_it_shares(grouped, tmp_path):
+    # The 60 highest losses are the group of 30 whole and 30 of 70; S2L takes 20 of each: 20 + 30 x 20 / 70.
+    table, pool = grouped
+    one, other = drawn(tmp_path, table, "high", 0, selector="high_loss"), drawn(tmp_path, table, "s2l", 3)
+    assert by_lot(pool, one, one, other)[0] == 60
+    assert by_lot(pool, one, other) == pytest.approx([20 + 30 * 20 / 70], rel=1e-5)
+
+
+def test_without_the_pool_it_was_chosen_from_nothing_is_said_of_lots(grouped, tmp_path):
+    table, pool = grouped
+    one, other = (drawn(tmp_path, table, f"s2l{seed}", seed) for seed in (1, 2))
+    assert compare_selections([one, other])["pairs"][0]["num_common_by_lot"] is None
+    changed = table.set_column(1, "losses", pa.array(np.random.default_rng(9).random((600, 2)).tolist()))
+    pq.write_table(changed, pool)
+    assert by_lot(pool, one, other) == [None]
+    forbidden = drawn(tmp_path, table, "forbidden", 1, forbidden=["e3"])
+    pq.write_table(table, pool)
+    assert by_lot(pool, one, forbidden) == [None], "which examples were forbidden is not in the file"
 
 
 def test_rank_correlation_of_the_common_scores(select):

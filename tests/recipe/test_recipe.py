@@ -18,10 +18,11 @@ from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.recipe.scoring import EmbeddingConfig, ProbeConfig, TrajectoryConfig
 from s2l_ray.recipe.settings import WHERE, Section
 from s2l_ray.recipe.sweep import Draw, SweepConfig
+from s2l_ray.recipe.task_rows import RowsOfTask
 from s2l_ray.recipe.training import ProxyConfig, TargetConfig
 
 SECTIONS = (Recipe, DataConfig, NearDuplicatesConfig, ModelConfig, LoraConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig,
-            ProbeConfig, SelectionConfig, TaskConfig, HarnessConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
+            ProbeConfig, SelectionConfig, RowsOfTask, TaskConfig, HarnessConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
@@ -36,6 +37,7 @@ WHERE_FIELDS = {
     EmbeddingConfig: set(),
     ProbeConfig: set(),
     SelectionConfig: {"scores"},  # select hashes the file itself
+    RowsOfTask: {"path", "split", "hub_name", "hub_config", "hub_revision"},  # prepare hashes the files themselves
     TaskConfig: {"path", "split", "preset", "hub_name", "hub_config", "hub_revision"},
     HarnessConfig: {"include_path", "batch_size"},  # evaluate hashes the files themselves
     EvaluationConfig: {"batch_size"},

@@ -38,7 +38,8 @@ TABLE = pa.table({"example_id": IDS, "source": SOURCES, "num_supervised_tokens":
                   "losses": lists(LOSSES), **PROBED})
 TABLE = with_metadata(TABLE, {"points": [{"step": step, "fraction": value} for step, value in enumerate(FRACTIONS)]})
 EMBEDDINGS = pa.table({"example_id": IDS, "embedding": lists(VECTORS)})
-SIDES = {"embeddings": EMBEDDINGS, "scores": pa.table({"example_id": IDS, "score": SCORES})}
+TASKS = pa.table({"task": ["a", "b", "a"], "embedding": lists(VECTORS[:3] + 0.1)})
+SIDES = {"embeddings": EMBEDDINGS, "scores": pa.table({"example_id": IDS, "score": SCORES}), "task_embeddings": TASKS}
 BARE = TABLE.select(["example_id", "losses"]).replace_schema_metadata()
 
 
@@ -48,7 +49,8 @@ def by_command(folder, selector, *settings):
     for name, table in (("losses", TABLE), *SIDES.items()):
         pq.write_table(table, files[name])
     with pytest.raises(SystemExit) as ended:
-        main(["select", "--trajectories", str(files["losses"]), "--embeddings", str(files["embeddings"]), "--selector",
+        main(["select", "--trajectories", str(files["losses"]), "--embeddings", str(files["embeddings"]), "--task-embeddings",
+              str(files["task_embeddings"]), "--selector",
               selector, "--budget", "0.2", "--seed", "3", "--output", str(folder / "chosen"),
               f"selection.scores={files['scores']}", *settings])
     assert not ended.value.code
@@ -61,7 +63,7 @@ def test_every_selector_chooses_as_the_command_does(name, tmp_path):
     given = {"selector": name, "seed": 3, "num_clusters": 9}
     found = [select(TABLE, 0.2, **given, **SIDES)]
     if SELECTORS.find(name).needs.isdisjoint(PROBES):  # which arrays cannot give
-        found.append(select(LOSSES, 0.2, **given, **ARRAYS, embeddings=VECTORS, scores=SCORES))
+        found.append(select(LOSSES, 0.2, **given, **ARRAYS, embeddings=VECTORS, scores=SCORES, task_embeddings=TASKS))
     for one in found:
         assert one.table.equals(wanted)
         assert one.ids == [IDS[i] for i in one.indices] == wanted["example_id"].to_pylist()

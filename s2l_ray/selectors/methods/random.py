@@ -16,7 +16,8 @@ class Random(Selector):
 
     def select(self, pool: Pool, budget: int, config: SelectionConfig, rng: np.random.Generator) -> Choice:
         """Return a uniform sample in random order."""
-        return Choice(rng.permutation(len(pool))[:budget])
+        chances_N = np.full(len(pool), budget / len(pool), dtype=np.float32)
+        return Choice(rng.permutation(len(pool))[:budget], chances_N=chances_N)
 
 
 SELECTOR = Random()

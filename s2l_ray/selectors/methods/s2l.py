@@ -16,7 +16,7 @@ from s2l_ray.numerics.kmeans import cluster_rows, resolve_num_clusters
 from s2l_ray.numerics.rows import Rows
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.even import rounded, taken_evenly
-from s2l_ray.selectors.per import joined, sources_of
+from s2l_ray.selectors.per import joined, placed, sources_of
 from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.selector import Choice, Selector
 from s2l_ray.tables.needs import Need
@@ -65,7 +65,7 @@ class S2L(Selector):
         for index in np.argsort([len(members) for _, members in strata], kind="stable"):
             source, members = strata[index]
             part = _sample_clusters(losses[members], source, prepare, int(quotas[index]), config, rng, self.take)
-            parts.append(replace(part, positions_B=members[part.positions_B]))
+            parts.append(placed(part, members, len(pool)))
         return joined(parts)
 
     def take(
