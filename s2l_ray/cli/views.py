@@ -19,7 +19,8 @@ def compare(
                                               "settings such as selection.budget=0.05.")
     ] = None,
     pool: Annotated[
-        Path | None, typer.Option(help="Parquet of the pool: example_id, source, num_supervised_tokens, losses.")
+        list[Path] | None, typer.Option(help="Parquet of the pool: example_id, source, num_supervised_tokens, losses. "
+                                             "Again with the losses of another proxy, which chose differently.")
     ] = None,
     early: Annotated[
         Path | None, typer.Option(help="Instead: how early the proxy of these trajectories could have stopped.")
@@ -29,14 +30,14 @@ def compare(
     """Compare selections of one pool: what they share, against chance, and what each is made of."""
     with exit_codes(debug):
         if early is not None:
-            if pool is not None:
+            if pool:
                 raise InputError("--early reads the trajectories alone: leave --pool out")
             _compare_early(early, selections or [])
             return
         from s2l_ray.comparison.comparison import compare_selections  # heavy: scikit-learn and SciPy
         from s2l_ray.comparison.tables import tables_of
 
-        found = compare_selections(selections or [], pool)
+        found = compare_selections(selections or [], *(pool or []))
         print_tables(tables_of(found))
         print_json(found)
 

@@ -25,16 +25,17 @@ _NEAR = 1e-6
 _FEWEST_RANKED = 3  # with 2 common examples every rank correlation is 1 or -1
 
 
-def compare_selections(paths: Sequence[str], pool_file: Path | None = None) -> dict[str, Any]:
+def compare_selections(paths: Sequence[str], *pool_files: Path) -> dict[str, Any]:
     """Return one JSON-able object: `selections`, `pairs`, and `cluster_stability` where the pool has losses.
 
     Parameters
     ----------
     paths
         `selection.parquet` files, or folders (or storage URIs) that hold one.
-    pool_file
+    pool_files
         Parquet with example_id and, each optional, source, num_supervised_tokens and losses; rows whose losses are
-        not all finite count for sources and lengths alone.
+        not all finite count for sources and lengths alone. Further ones are the same pool with the losses of other
+        proxies, for what their selections share by lot.
 
     Raises
     ------
@@ -44,15 +45,16 @@ def compare_selections(paths: Sequence[str], pool_file: Path | None = None) -> d
     if not 2 <= len(paths) <= len(string.ascii_uppercase):
         raise InputError(f"give 2 to {len(string.ascii_uppercase)} selections to compare, got {len(paths)}")
     chosen = [read_selection(path, name) for path, name in zip(paths, string.ascii_uppercase, strict=False)]
-    pool = None if pool_file is None else _read_pool(pool_file, chosen)
+    pools = [_read_pool(file, chosen) for file in pool_files]
+    pool = pools[0] if pools else None
     sizes = [_num_candidates(one, pool) for one in chosen]
     if pool is None:
         _check_one_pool(chosen, sizes)
-    losses = None
-    if pool_file is not None and pool is not None and "losses" in pool.column_names:
-        losses, _ = read_trajectories_file(pool_file, what="--pool", drop_non_finite=True)
+    tables = [read_trajectories_file(file, what="--pool", drop_non_finite=True)[0] if "losses" in own.column_names
+              else None for file, own in zip(pool_files, pools, strict=True)]
+    losses = tables[0] if tables else None
     pairs = list(itertools.combinations(range(len(chosen)), 2))
-    by_lot = shared_by_lot(losses, chosen, pairs) if losses is not None else [None] * len(pairs)
+    by_lot = shared_by_lot([table for table in tables if table is not None], chosen, pairs)
     found: dict[str, Any] = {
         "selections": [_describe(one, size, pool, losses) for one, size in zip(chosen, sizes, strict=True)],
         "pairs": [{**compare_pair(chosen[a], chosen[b], max(sizes[a], sizes[b])), "num_common_by_lot": shared}

@@ -1,6 +1,7 @@
 """What selections of one pool would share if each drew its lots anew."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
@@ -12,6 +13,7 @@ from s2l_ray.recipe.parts import check_selection_settings
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.chances import Draw, certain, draw
+from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.run import pool_of
 from s2l_ray.tables.needs import Need
 
@@ -22,37 +24,60 @@ _OTHERWISE = ("selector", "seed", "controls", "scores", "required", "forbidden",
 
 
 def shared_by_lot(
-    losses: pa.Table, chosen: Sequence[Chosen], pairs: Sequence[tuple[int, int]]
+    losses: Sequence[pa.Table], chosen: Sequence[Chosen], pairs: Sequence[tuple[int, int]]
 ) -> list[float | None]:
     """Return, for each pair, how many examples both would choose on average, each with lots of its own.
 
     Two runs of one seed share their lottery too: what they have in common beyond this is by that seed. None where a
-    selector's lots are not known, or where it does not choose the same from this pool once more.
+    selector's lots are not known, or where it chooses the same once more from none of these pools.
+
+    Parameters
+    ----------
+    losses
+        The pool's trajectories, by one proxy or several: each selection is matched to those that it was made from.
     """
-    names = [name for name in losses.column_names if name in ("example_id", *_IN_POOL.values())]
-    draws = [_draw(losses.select(names), one) for one in chosen]
+    draws = [_draw(losses, one) for one in chosen]
     found = []
     for a, b in pairs:
         one, other = draws[a], draws[b]
-        found.append(None if one is None or other is None else one.shared_by_lot(other))
+        is_known = one is not None and other is not None and len(one.pool) == len(other.pool)
+        found.append(one.draw.shared_by_lot(other.draw)  # type: ignore[union-attr]
+                     if is_known and one.pool.equals(other.pool) else None)  # type: ignore[union-attr]
     return found
 
 
-def _draw(losses: pa.Table, one: Chosen) -> Draw | None:
+@dataclass(frozen=True)
+class _Drawn:
+    """A selection that was made once more, and the ids of the pool in its order."""
+
+    draw: Draw
+    pool: pa.Array
+
+
+def _draw(losses: Sequence[pa.Table], one: Chosen) -> _Drawn | None:
     selector = SELECTORS.get(one.origin.get("selector"))
     if selector is None:
         return None
-    if not selector.takes_seed:
-        return certain(pool_of(losses, frozenset()), one.ids)
-    config = _settings(one.origin)
-    if config is None or any(_IN_POOL.get(need) not in losses.column_names for need in selector.needs):
-        return None
-    try:
-        found = draw(selector, pool_of(losses, selector.needs), config, int(one.origin["seed"]))
-    except InputError:  # it was another pool, which cannot give what was chosen
-        return None
-    is_same = len(found.ids) == len(one.ids) and pc.all(pc.is_in(found.ids, value_set=one.ids)).as_py()
-    return found if is_same else None
+    for table in losses:
+        own = table.select([name for name in table.column_names if name in ("example_id", *_IN_POOL.values())])
+        if not selector.takes_seed:
+            pool = pool_of(own, frozenset())
+            return _Drawn(certain(pool, one.ids), _ids(pool))
+        config = _settings(one.origin)
+        if config is None or any(_IN_POOL.get(need) not in own.column_names for need in selector.needs):
+            continue
+        pool = pool_of(own, selector.needs)
+        try:
+            found = draw(selector, pool, config, int(one.origin["seed"]))
+        except InputError:  # this pool cannot give what was chosen
+            continue
+        if len(found.ids) == len(one.ids) and pc.all(pc.is_in(found.ids, value_set=one.ids)).as_py():
+            return _Drawn(found, _ids(pool))
+    return None
+
+
+def _ids(pool: Pool) -> pa.Array:
+    return pa.concat_arrays([part.cast(pa.string()) for _, part in pool.each_ids()])
 
 
 def _settings(origin: dict[str, Any]) -> SelectionConfig | None:

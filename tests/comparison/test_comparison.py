@@ -103,6 +103,20 @@ def test_what_two_selections_share_by_lot_is_what_they_share_on_average(grouped,
         assert np.mean(shared) == pytest.approx(expected, abs=4 * np.std(shared) / np.sqrt(len(shared)) + 1.5), settings
 
 
+def test_selections_by_two_proxies_are_matched_to_the_losses_each_was_made_from(grouped, tmp_path):
+    # The other proxy groups by halves of 300 and 150 each: 20/300, 20/150, 20/150. Of the first one's 500 rows the
+    # first 300 lie in its half, 150 in its second group and 50 in the third, with the 70 and the 30.
+    table, pool = grouped
+    other = np.repeat([[1.0, 1], [5, 5], [9, 9]], [300, 150, 150], axis=0) + np.random.default_rng(1).normal(0, 0.1, (600, 2))
+    theirs = table.set_column(1, "losses", pa.array(other.tolist()))
+    pq.write_table(theirs, tmp_path / "theirs.parquet")
+    one, two = drawn(tmp_path, table, "one", 1), drawn(tmp_path, theirs, "two", 1)
+    assert by_lot(pool, one, two) == [None]
+    pair, = compare_selections([one, two], pool, tmp_path / "theirs.parquet")["pairs"]
+    p, q = np.repeat([20 / 500, 20 / 70, 20 / 30], [500, 70, 30]), np.repeat([20 / 300, 20 / 150, 20 / 150], [300, 150, 150])
+    assert pair["num_common_by_lot"] == pytest.approx((p * q).sum(), rel=1e-5)
+
+
 def test_a_selector_without_lots_shares_what_it_shares(grouped, tmp_path):
     # The 60 highest losses are the group of 30 whole and 30 of 70; S2L takes 20 of each: 20 + 30 x 20 / 70.
     table, pool = grouped
