@@ -182,7 +182,10 @@ def growing_cluster(warm):
 
 
 def _autoscaling(gcs_address):
-    """Ray's autoscaler over local processes: no worker to start with, three of two cores at most."""
+    """Ray's autoscaler over local processes: no worker to start with, three of two cores and one with a GPU at most.
+
+    The GPU is one that a node says it has: what asks for it gets the node, and computes on its cores.
+    """
     return {
         "cluster_name": "s2l-test", "max_workers": 4, "upscaling_speed": 20, "idle_timeout_minutes": 0.1,
         "provider": {
@@ -194,6 +197,8 @@ def _autoscaling(gcs_address):
             "ray.head.default": {"resources": {"CPU": 0}, "node_config": {}, "max_workers": 0},
             "worker": {"resources": {"CPU": 2, "object_store_memory": 120_000_000}, "node_config": {},
                        "min_workers": 0, "max_workers": 3},
+            "gpu": {"resources": {"CPU": 2, "GPU": 1, "object_store_memory": 120_000_000}, "node_config": {},
+                    "min_workers": 0, "max_workers": 1},
         },
         "auth": {"ssh_user": "none"}, "file_mounts": {}, "docker": {}, "cluster_synced_files": [],
         "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],
