@@ -4,6 +4,7 @@
     python tests/chaos/chaos.py --runs 10 --seed 3   # others; the same seed makes the same attacks
     python tests/chaos/chaos.py --only 17            # run 17 of them again
     python tests/chaos/chaos.py --adapters           # proxy and target train adapters (LoRA)
+    python tests/chaos/chaos.py --warm               # workers are forked from a server that loaded their libraries
 
 A cluster of 3 nodes of real raylets on this machine, the command line as a process of its own, one shared storage. In
 each run one stage is attacked with one fault at a random moment, all stages with all faults as evenly as the number
@@ -47,6 +48,8 @@ from chaos_places import Disk, ObjectStore
 from chaos_run import ELSE, ERROR, IDENTICAL, KILLED, MISSED, Attack, Grounds, attack_once
 from chaos_setting import STAGES, command_of, run_undisturbed
 
+from s2l_ray.execution.warm_launch import warm_server
+from s2l_ray.execution.warm_start import warm_workers
 from s2l_ray.storage.artifacts import git_commit
 
 _MOST_DRAWS = 3
@@ -64,12 +67,14 @@ def attacks_of(num_runs: int, seed: int) -> list[Attack]:
 
 
 @contextlib.contextmanager
-def prepared(attacks: list[Attack], folder: Path, limit_s: float, *, adapters: bool) -> Iterator[Grounds]:
+def prepared(attacks: list[Attack], folder: Path, limit_s: float, *, adapters: bool, warm: bool) -> Iterator[Grounds]:
     """Start the cluster, the disks and the S3 server, run what is undisturbed, and end all of it with the block."""
     with contextlib.ExitStack() as stack:
         disk, scratch = Disk(folder / "disk", _DISK_MIB), Disk(folder / "scratch", _SCRATCH_MIB)
         stack.callback(disk.close)
         stack.callback(scratch.close)
+        if warm:
+            stack.enter_context(warm_workers(server=stack.enter_context(warm_server())))
         environment = environment_of(scratch.folder)
         os.environ.update({name: value for name, value in environment.items() if name.startswith("AWS_")})
         store = None
@@ -117,6 +122,7 @@ def main() -> None:
     parser.add_argument("--only", type=int, nargs="+", metavar="NUMBER", help="of these runs, do those alone")
     parser.add_argument("--timeout", type=float, default=240.0, help="seconds after which a run has hung (240)")
     parser.add_argument("--adapters", action="store_true", help="train adapters, not all weights")
+    parser.add_argument("--warm", action="store_true", help="fork the nodes' workers, as one machine alone does: faster")
     asked = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # what was started and mounted is cleared up
     if os.geteuid():
@@ -127,7 +133,7 @@ def main() -> None:
     # Short: paths of sockets have a length limit.
     folder, started = Path(tempfile.mkdtemp(prefix="s2lc-", dir="/tmp")), time.monotonic()
     rows = []
-    with prepared(attacks, folder, asked.timeout, adapters=asked.adapters) as grounds:
+    with prepared(attacks, folder, asked.timeout, adapters=asked.adapters, warm=asked.warm) as grounds:
         calm = grounds.calm
         print(f"undisturbed: {calm.command_s}; seconds of stages: "
               f"{ {stage: round(s, 1) for stage, s in calm.stage_s.items()} }", flush=True)
@@ -144,7 +150,7 @@ def main() -> None:
     if not bad:
         shutil.rmtree(folder)
     print(json.dumps({
-        "benchmark": "chaos", "commit": git_commit(), "seed": asked.seed, "adapters": asked.adapters,
+        "benchmark": "chaos", "commit": git_commit(), "seed": asked.seed, "adapters": asked.adapters, "warm": asked.warm,
         "machine": machine(), "nodes": NUM_NODES,
         "versions": {name: importlib.metadata.version(name) for name in ("ray", "torch", "deepspeed", "pyarrow")},
         "undisturbed_s": calm.command_s, "stage_s": calm.stage_s, "total_s": round(time.monotonic() - started, 1),

@@ -16,9 +16,12 @@ import psutil
 from ray._raylet import GcsClient  # type: ignore[attr-defined]
 from ray.core.generated.gcs_pb2 import GcsNodeInfo  # type: ignore[attr-defined]
 
+from s2l_ray.execution.warm_stub import SOCKET
+
 NUM_NODES = 3  # of one CPU each: two training workers find room when one is lost
 _OBJECT_STORE_BYTES = 100_000_000
 _START_S = 180.0  # on a busy machine
+_RAY = str(Path(__file__).resolve().parents[1] / "warm" / "start.py")
 _IDLE = "ray::IDLE"
 _OUTLIVES = re.compile("Agent|PlacementGroupCleaner|ActorLocationTracker|_StatsActor|_AutoscalingCoordinatorActor|"
                        "_UsageCollectionActor")
@@ -75,11 +78,22 @@ def end_all(processes: list[psutil.Process]) -> None:
             process.kill()
 
 
+def _server_of_warm_workers() -> psutil.Process:
+    """Return the server that this process started."""
+    found = [child for child in psutil.Process().children() if "warm_server.py" in title_of(child)]
+    assert len(found) == 1, found
+    return found[0]
+
+
 class Cluster:
-    """A head and two further nodes; `restore` starts what is missing, as a cloud does with spot nodes."""
+    """A head and two further nodes; `restore` starts what is missing, as a cloud does with spot nodes.
+
+    Their workers are forked from the server whose address the environment has, where it has one.
+    """
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         self._folder, self._environment = folder, dict(environment)
+        self._forking = _server_of_warm_workers() if SOCKET in environment else None
         self._nodes: list[subprocess.Popen] = []
         self._starting = threading.Lock()
         self.address = ""
@@ -100,7 +114,7 @@ class Cluster:
     def _node(self, options: list[str]) -> subprocess.Popen:
         """Start a node; ports are random, since several nodes share this machine's address."""
         command = [
-            str(Path(sys.executable).parent / "ray"), "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1",
+            sys.executable, _RAY, "start", "--block", "--num-cpus=1", "--node-ip-address=127.0.0.1",
             f"--object-store-memory={_OBJECT_STORE_BYTES}", "--min-worker-port=0", "--max-worker-port=0",
             f"--dashboard-agent-listen-port={free_port()}", *options,
         ]
@@ -168,21 +182,25 @@ class Cluster:
     def workers(self, *, idle: bool = False) -> list[psutil.Process]:
         """Return the processes that run tasks and actors now, or those that wait for any."""
         found = []
-        for node in self._nodes:
-            if node.poll() is None:
-                titles = {p: title_of(p) for p in family_of(psutil.Process(node.pid))}
-                found += [p for p, title in titles.items() if title.startswith("ray::")
-                          and not _OUTLIVES.search(title) and (title == _IDLE) == idle]
+        for family in self._families():
+            titles = {process: title_of(process) for process in family}
+            found += [process for process, title in titles.items() if title.startswith("ray::")
+                      and not _OUTLIVES.search(title) and (title == _IDLE) == idle]
         return sorted(found, key=lambda process: (title_of(process), process.pid))
 
     def processes(self) -> str:
         """Return all processes of the cluster with their states, for a log."""
         lines = []
-        for node in self._nodes:
-            for process in family_of(psutil.Process(node.pid)) if node.poll() is None else []:
+        for family in self._families():
+            for process in family:
                 with contextlib.suppress(psutil.Error):
                     lines.append(f"{process.pid} {process.status()} {title_of(process)[:120]}")
         return "\n".join(lines) + "\n"
+
+    def _families(self) -> list[list[psutil.Process]]:
+        """Return the processes of each node that lives, and those that were forked for any."""
+        nodes = [family_of(psutil.Process(node.pid)) for node in self._nodes if node.poll() is None]
+        return nodes if self._forking is None else [*nodes, family_of(self._forking)]
 
     def keep_logs(self, folder: Path) -> None:
         """Copy Ray's own logs."""
