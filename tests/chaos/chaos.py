@@ -73,10 +73,12 @@ def prepared(attacks: list[Attack], folder: Path, limit_s: float, *, adapters: b
         disk, scratch = Disk(folder / "disk", _DISK_MIB), Disk(folder / "scratch", _SCRATCH_MIB)
         stack.callback(disk.close)
         stack.callback(scratch.close)
+        environment = environment_of(scratch.folder)
+        # What workers read when they import is the same for who forks them.
+        os.environ.update({name: value for name, value in environment.items() if name != "TMPDIR"})
         if warm:
             stack.enter_context(warm_workers(server=stack.enter_context(warm_server())))
-        environment = environment_of(scratch.folder)
-        os.environ.update({name: value for name, value in environment.items() if name.startswith("AWS_")})
+            environment = environment_of(scratch.folder)
         store = None
         if any(attack.fault == "drop_s3" for attack in attacks):
             store = ObjectStore(environment)

@@ -233,6 +233,7 @@ def environment_of(scratch: Path) -> dict[str, str]:
     root = str(Path(__file__).resolve().parents[2])
     return {
         **os.environ, "PYTHONPATH": root, "TMPDIR": str(scratch), "RAY_AUTH_MODE": "disabled", "OMP_NUM_THREADS": "1",
+        "GOMP_SPINCOUNT": "10000",  # as the command sets it for its workers
         "HF_HUB_OFFLINE": "1", "RAY_memory_monitor_refresh_ms": "0",  # others may use this machine's memory
         "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing",
         "AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true",

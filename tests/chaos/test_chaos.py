@@ -35,7 +35,7 @@ def attacked(*options, limit_s):
 
 @pytest.mark.timeout(1800)
 def test_an_attacked_run_ends_identical_or_in_a_clear_error_and_then_identical():
-    runs = attacked("--only", *map(str, FEW), limit_s=1700)
+    runs = attacked("--warm", "--only", *map(str, FEW), limit_s=1700)
     assert {(row["stage"], row["fault"]) for row in runs} == set(FEW.values())
 
 
