@@ -40,8 +40,9 @@ def measure_rates(recipe: Recipe, steps: Sequence[Step], sizes: Sizes, machine: 
     planning = Planning(short, storage)
     stages = {step.stage.name: step.stage for step in steps}
     for stage in stages.values():
+        asked = {step.of or stage.gives[0] for step in steps if step.stage is stage}
         for table in stage.gives:
-            if not stage.is_per_arm and any(step.stage is stage and step.of in (None, table) for step in steps):
+            if not stage.is_per_arm and table in asked:
                 planning.step(table)
     for table, stage_name in (("model", "finetune"), ("evaluation", "evaluate")):
         if stage_name in stages:

@@ -9,7 +9,7 @@ from s2l_ray.recipe.evaluation import EvaluationConfig
 from s2l_ray.recipe.known import Tracker
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.resources import ResourcesConfig
-from s2l_ray.recipe.scoring import EmbeddingConfig, ProbeConfig, TrajectoryConfig
+from s2l_ray.recipe.scoring import EmbeddingConfig, ProbeConfig, SamplingConfig, TrajectoryConfig
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.recipe.settings import WHERE, Section, Seed
 from s2l_ray.recipe.sweep import SweepConfig
@@ -37,6 +37,8 @@ class Recipe(Section):
     """Embeddings."""
     probe: ProbeConfig = ProbeConfig()
     """Further losses."""
+    sampling: SamplingConfig = SamplingConfig()
+    """Sampled answers."""
     selection: SelectionConfig = SelectionConfig()
     """The selection."""
     target: TargetConfig
@@ -67,7 +69,8 @@ class Recipe(Section):
     def models(self) -> dict[str, ModelConfig]:
         """Return every model that the recipe names, by its key."""
         found = {"proxy.model": self.proxy.model, "embedding.model": self.embedding.model,
-                 "probe.judge": self.probe.judge, "target.model": self.target.model}
+                 "probe.judge": self.probe.judge, "sampling.model": self.sampling.model,
+                 "target.model": self.target.model}
         return {key: model for key, model in found.items() if model is not None}
 
     def paths(self) -> dict[str, str]:

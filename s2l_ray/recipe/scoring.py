@@ -2,9 +2,10 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import field_validator
+from pydantic import Field, field_validator
 
 from s2l_ray.recipe.data import PromptStyle
+from s2l_ray.recipe.evaluation import GoldName
 from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.settings import WHERE, Count, Section
 
@@ -83,3 +84,22 @@ class EmbeddingConfig(_Batches):
 
     model: ModelConfig | None = None
     """Model to embed with; null takes the finished proxy, so that nothing more is fetched."""
+
+
+class SamplingConfig(Section):
+    """Sampled answers to the examples, made only where a selector needs them (pass_rate)."""
+
+    model: ModelConfig | None = None
+    """Model that answers; null takes the target as it is before fine-tuning."""
+    num_samples: Count = 4
+    """Answers sampled for each example."""
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    """Temperature of sampling; 1 draws from the model's own distribution."""
+    max_new_tokens: Count = 256
+    """Tokens of one answer at most."""
+    gold: GoldName = "auto"
+    """How the right answer of a row is read; auto finds out from the rows, docs/results.md says how."""
+    answer_column: str | None = None
+    """Column that the right answer is read from; null looks for one, and else takes the response."""
+    batch_size: Annotated[Count | Literal["auto"], WHERE] = "auto"
+    """Answers that are made together; auto is 64 on CPUs, on GPUs what their memory holds."""

@@ -27,9 +27,11 @@ _ASKED_FOR = {
     Need.REPRESENTATIONS: "embeddings= and task_embeddings=, of shapes (N, D) and (M, D), or tables of them",
     Need.SOURCES: "sources=, one text for each row (in a table, a column source)",
     Need.LENGTHS: "num_supervised_tokens=, one number for each row (in a table, a column of that name)",
+    Need.PASS_RATES: "a table with a column pass_rate, from 0 to 1",
     Need.SCORES: "scores=, one number for each row, or a table of example_id and score",
 }
-_COLUMNS = {Need.SOURCES: "source", Need.LENGTHS: "num_supervised_tokens", **{need: f"loss_{need}" for need in PROBES}}
+_COLUMNS = {Need.SOURCES: "source", Need.LENGTHS: "num_supervised_tokens", Need.PASS_RATES: "pass_rate",
+            **{need: f"loss_{need}" for need in PROBES}}
 _NO_SETTINGS = {
     "selector": "selector=", "budget": "budget", "seed": "seed=", "num_clusters": "num_clusters=", "scores": "scores=",
     "controls": "a call of its own for each",

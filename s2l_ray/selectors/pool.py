@@ -34,6 +34,8 @@ class Pool:
     """Further losses in nats, (N,) float64, by what the selector needs of `tables.needs.PROBES`."""
     tasks: tuple[np.ndarray, ...] = ()
     """Of each task wanted the embeddings of its solved examples, (M, D), as the pool's."""
+    pass_rates_N: np.ndarray | None = None
+    """Share of a model's answers that are right, 0 to 1, where the selector needs it."""
 
     def __len__(self) -> int:
         return len(self.example_ids)
@@ -67,4 +69,5 @@ class Pool:
             rows(self.scores_N),
             {name: losses_N[positions] for name, losses_N in self.probes.items()},
             self.tasks,
+            rows(self.pass_rates_N),
         )

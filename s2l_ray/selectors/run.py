@@ -25,14 +25,15 @@ from s2l_ray.tables.schemas import SELECTION, check_selection, metadata_of, with
 def pool_of(
     table: pa.Table | ChunkedTable, needs: frozenset[Need], embeddings: pa.Table | None = None,
     scores: pa.Table | None = None, probes: Mapping[str, pa.Table] | None = None,
-    tasks: pa.Table | None = None,
+    tasks: pa.Table | None = None, pass_rates: pa.Table | None = None,
 ) -> Pool:
     """Return the pool of a trajectories table (or of any table with example_id, for selectors that need no more).
 
     Ids and losses stay where the table has them and are read when they are asked for; see `stored` for the order.
     Rows of `embeddings` (example_id, embedding), `scores` (example_id, score) and each of `probes` (example_id, loss)
     are matched by id; without `probes` these losses are columns of the table, such as loss_with_prompt. `tasks` is as
-    `vectors.task_rows` takes it.
+    `vectors.task_rows` takes it; `pass_rates` (example_id, pass_rate) are a column of the table where they are not
+    given.
 
     Raises
     ------
@@ -67,6 +68,7 @@ def pool_of(
             for name in sorted(needs & set(PROBES))
         },
         () if vectors_ND is None or Need.REPRESENTATIONS not in needs else task_rows(tasks, vectors_ND.shape[1]),
+        _shares(stored, pass_rates) if Need.PASS_RATES in needs else None,
     )
 
 
@@ -93,6 +95,16 @@ def _matched(table: pa.Table | None, pool: StoredTable, what: str) -> pa.Table:
         few = missing[:3].to_pylist()
         raise InputError(f"{len(missing)} examples have no row in the {what} table, for example {few}")
     return table.take(places)
+
+
+def _shares(stored: StoredTable, given: pa.Table | None) -> np.ndarray:
+    """Return the pass rates, (N,) float64."""
+    table = _own(stored, "pass_rate") if given is None else _matched(given, stored, "pass rates")
+    rates_N = _numbers(table, "pass_rate")
+    if ((rates_N < 0) | (rates_N > 1)).any():
+        raise InputError("column pass_rate must hold shares from 0 to 1, it has "
+                         f"{rates_N.min():g} to {rates_N.max():g}")
+    return rates_N
 
 
 def _numbers(table: pa.Table, column: str) -> np.ndarray:

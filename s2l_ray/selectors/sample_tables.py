@@ -18,7 +18,7 @@ _PART_ROWS = 8
 _FRACTIONS = (0.0, 1 / 3, 2 / 3, 1.0)
 _COLUMNS: Mapping[Need, str] = {
     Need.TRAJECTORIES: "losses", Need.SOURCES: "source", Need.LENGTHS: "num_supervised_tokens",
-    **{need: f"loss_{need}" for need in PROBES},
+    Need.PASS_RATES: "pass_rate", **{need: f"loss_{need}" for need in PROBES},
 }
 """Of the trajectories table."""
 
@@ -69,6 +69,7 @@ def make_tables(count: int, seed: int = 0, values: Values = "drawn") -> Tables:
         "source": [f"s{i % 3}" for i in range(count)],
         "num_supervised_tokens": pa.array(np.minimum(draw(count) * 40, 2**31 - 2).astype(np.int32) + 1),
         "losses": _lists(draw(count, len(_FRACTIONS))),
+        "pass_rate": np.minimum(np.floor(draw(count) * 5) / 4, 1),
         **{f"loss_{probe}": draw(count) * 5 for probe in PROBES},
     })
     points = {"points": [{"step": i, "fraction": fraction} for i, fraction in enumerate(_FRACTIONS)]}

@@ -20,7 +20,7 @@ class Choice:
     clusters_B: np.ndarray | None = None
     scores_B: np.ndarray | None = None
     facts: dict[str, Any] = field(default_factory=dict)
-    """JSON-able findings for the report, such as the size and quota of each cluster."""
+    """JSON-able findings for the report, such as the size and quota of each cluster; `remarks`, texts, are said."""
     quotas_B: np.ndarray | None = None
     """Examples that the cluster of each one gives."""
     distances_B: np.ndarray | None = None

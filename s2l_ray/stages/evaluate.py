@@ -22,11 +22,8 @@ from s2l_ray.stages.harness import check_harness, harness_identity, run_harness
 from s2l_ray.stages.planning import BASE, Output, Planning, Step, of_task
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.tasks import UNIT_ROWS, Task, predictions_schema
-from s2l_ray.stages.work import Sizes, Work, loaded_bytes
+from s2l_ray.stages.work import ANSWERING, Sizes, Work, loaded_bytes
 from s2l_ray.storage.artifacts import Artifact
-
-_ANSWERING = 8
-"""An answer's tokens are made one after another: about so many times slower, an operation, than a prompt is read."""
 
 _OPTIONS = 4
 """Of a multiple-choice question, mostly."""
@@ -85,7 +82,7 @@ def work(step: Step, sizes: Sizes) -> Work:
             prompts, answers = pool.rows * (pool.tokens - pool.supervised), pool.rows * task.max_new_tokens
             tokens += prompts + answers
             operations += size.forward_operations(prompts, pool.rows, pool.tokens)
-            operations += _ANSWERING * size.forward_operations(answers, answers, pool.tokens)
+            operations += ANSWERING * size.forward_operations(answers, answers, pool.tokens)
     precision = sizes.settle(_precision(recipe))
     return Work(rows, tokens, None, operations, precision, loaded_bytes(size, precision), size.weights)
 

@@ -105,6 +105,22 @@ def check_rows(rule: GoldRule, rows: Iterable[tuple[str, Mapping[str, Any], str]
             ) from error
 
 
+def checked_by(rule: GoldRule, row: Mapping[str, Any], response: str, asked: GoldName) -> Gold | None:
+    """Return the answer of a row of a pool that a generated one can be checked by; None for one of free text.
+
+    Where nobody said how answers are written and they stand in the responses, each in its way, one has to be marked as
+    the answer (####, boxed, "the answer is"): the last number of any text is none.
+    """
+    if rule.preset == "last" and rule.column == RESPONSE and asked == "auto" and not (
+            marked_answer(response) or boxed_answer(response) or stated_answer(response)):
+        return None
+    try:
+        gold = rule.read(row, response)
+    except NoGoldError:
+        return None
+    return gold if max(map(len, gold.accepted)) <= _MAX_TEXT else None
+
+
 def _golds(rule: GoldRule, rows: Sequence[tuple[Mapping[str, Any], str]]) -> list[str] | None:
     """Return the rows' first accepted answers, None where the preset does not fit a row that holds anything."""
     found = []

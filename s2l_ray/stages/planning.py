@@ -18,7 +18,7 @@ from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.needs import Need
 
-FOR_TARGET, FOR_EMBEDDING = "for target", "for embedding"
+FOR_TARGET, FOR_EMBEDDING, FOR_SAMPLING = "for target", "for embedding", "for sampling"
 """Whose tokenizer examples are seen through, where it is not the proxy's."""
 BASE = "base"
 """The target as it is before fine-tuning, where it is evaluated."""

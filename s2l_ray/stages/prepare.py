@@ -28,7 +28,7 @@ from s2l_ray.rows.scanning import ROWS_PER_UNIT
 from s2l_ray.rows.shape import shape_identity
 from s2l_ray.rows.typed import unify_schemas
 from s2l_ray.rows.units import FileScan, Unit, sample_units
-from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_TARGET, Output, Planning, Step, of_task, of_wanted
+from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_SAMPLING, FOR_TARGET, Output, Planning, Step, of_task, of_wanted
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.stages.workers.held_out import write_held_out
@@ -69,6 +69,8 @@ def outputs(planning: Planning) -> list[Output]:
     asked: list[str | None] = [None, FOR_TARGET]
     if planning.needs & VECTORS:
         asked.append(FOR_EMBEDDING)
+    if Need.PASS_RATES in planning.needs:
+        asked.append(FOR_SAMPLING)
     if Need.REPRESENTATIONS in planning.needs:
         asked += [of_wanted(task.name) for task in planning.recipe.selection.task_examples]
     return [("examples", of) for of in asked]
@@ -85,7 +87,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     recipe = planning.recipe
     if of is not None:
         planning.step("examples")  # first: what is the same through another tokenizer is called as the pool is
-    is_pool = of in (None, FOR_TARGET, FOR_EMBEDDING)
+    is_pool = of in (None, FOR_TARGET, FOR_EMBEDDING, FOR_SAMPLING)
     held_out = held_out_of(planning.storage, recipe) if is_pool else ()
     found = plan_prepare(planning.storage, *source_of(recipe, of), recipe.seed, held_out)
     run = partial(run_prepare, found, recipe.resources)
@@ -103,6 +105,7 @@ def source_of(recipe: Recipe, of: str | None) -> tuple[DataConfig, ModelConfig]:
     embedding = recipe.embedding.model or recipe.proxy.model
     wanted = {of_wanted(task.name): task.data(recipe.data) for task in recipe.selection.task_examples}
     models: dict[str | None, ModelConfig] = {None: recipe.proxy.model, FOR_EMBEDDING: embedding}
+    models[FOR_SAMPLING] = recipe.sampling.model or recipe.target.model
     models |= dict.fromkeys(wanted, embedding)
     tasks = {of_task(task.name): task.data(recipe.data) for task in recipe.evaluation.tasks}
     return {**tasks, **wanted}.get(of or "", recipe.data), models.get(of, recipe.target.model)

@@ -112,10 +112,8 @@ def run_select(
     machine = this_machine()
     is_warm = machine is not None and machine.is_warm  # with scikit-learn, which takes seconds to load
     manifest = dict(machine.ask(_select, **given)) if machine is not None and is_warm else _select(**given)
-    num_same = artifact.read_json("findings.json").get("num_same_as_a_task_example")
-    if num_same:
-        note(f"select {config.selector}: {num_same:,} examples of the pool are among selection.task_examples too, so "
-             "they were nearest; selection.forbidden leaves some out")
+    for remark in artifact.read_json("findings.json").get("remarks", []):
+        note(f"select {config.selector}: {remark}")
     return manifest
 
 
@@ -142,7 +140,11 @@ def _select(
     if Need.SCORES in selector.needs:
         scores = _scores(config)
     probes = {str(name): chunked_from_shards(inputs[name], "shards").read() for name in PROBES if name in inputs}
-    pool = pool_of(table, selector.needs, embeddings, scores, probes, _wanted(config, inputs))
+    pass_rates = None
+    if Need.PASS_RATES in selector.needs:
+        pass_rates = _checked(chunked_from_shards(inputs[Need.PASS_RATES], "shards").read())
+        table = _only(table, pass_rates)
+    pool = pool_of(table, selector.needs, embeddings, scores, probes, _wanted(config, inputs), pass_rates)
     selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
     artifact.write_table("selection.parquet", selection)
     _write_subset(artifact, examples, selection["example_id"])
@@ -156,6 +158,13 @@ def _select(
         },
         started,
     )
+
+
+def _checked(samples: pa.Table) -> pa.Table:
+    """Return the pass rates of the examples whose answers could be checked."""
+    found = samples.filter(pc.is_valid(samples["num_right"]))
+    rates = pc.divide(found["num_right"].cast(pa.float64()), found["num_samples"].cast(pa.float64()))
+    return pa.table({"example_id": found["example_id"], "pass_rate": rates})
 
 
 def _wanted(config: SelectionConfig, inputs: Mapping[str, Artifact]) -> pa.Table | None:

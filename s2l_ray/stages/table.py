@@ -31,6 +31,7 @@ STAGES = (
     Stage("trajectories", (Need.TRAJECTORIES,), "scoring", "every example's loss at every point"),
     Stage("probe", PROBES, "scoring", "further losses of every example, where a selector asks for them"),
     Stage("embed", (Need.EMBEDDINGS, Need.REPRESENTATIONS), "scoring", "a vector for every example"),
+    Stage("sample", (Need.PASS_RATES,), "scoring", "how many of a model's sampled answers to each example are right"),
     Stage("select", ("selection",), "none", "the examples that each selector chooses", is_per_arm=True),
     Stage("finetune", ("model",), "training", "the target on the selection and its controls", is_per_arm=True),
     Stage("evaluate", ("evaluation",), "scoring", "held-out metrics of each fine-tuned target", is_per_arm=True),

@@ -18,6 +18,8 @@ from s2l_ray.stages.planning import FOR_TARGET
 if TYPE_CHECKING:
     from s2l_ray.modeling.size import ModelSize  # heavy: torch, which planning does without
 
+ANSWERING = 8
+"""An answer's tokens are made one after another: about so many times slower, an operation, than a prompt is read."""
 _FROZEN_BYTES = {"nf4": 0.55, "int8": 1.05}  # a weight, with its scales
 _ACTIVATION_BYTES = 34  # a token, layer and number of the width, in 16 bits (arXiv 2205.05198, equation 2)
 

@@ -18,6 +18,8 @@ class Need(StrEnum):
     """The loss of the response alone."""
     MASKED_PROMPT = "masked_prompt"
     """The loss of the response after a prompt whose key parts are masked."""
+    PASS_RATES = "pass_rates"
+    """The share of a model's sampled answers to every example that are right: stage sample."""
     JUDGE = "judge"
     """The loss of a judge's yes to a question about the example."""
     SOURCES = "sources"

@@ -26,6 +26,9 @@ EXAMPLES = pa.schema(
 
 PROBE = pa.schema([("example_id", pa.string()), ("num_supervised_tokens", pa.int32()), ("loss", pa.float32())])
 
+SAMPLES = pa.schema([("example_id", pa.string()), ("num_samples", pa.int32()), ("num_right", pa.int32())])
+"""num_right is null for an example whose answers cannot be checked."""
+
 QUARANTINE = pa.schema([("file", pa.string()), ("row", pa.int64()), ("reason", pa.string()), ("detail", pa.string())])
 
 NEAR_DUPLICATES = pa.schema([("file", pa.string()), ("row", pa.int64()), ("kept_file", pa.string()),

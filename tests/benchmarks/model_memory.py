@@ -31,7 +31,7 @@ from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.utils.logging import disable_progress_bar
 
 from s2l_ray.execution.train_worker import fine_tune
-from s2l_ray.modeling.generation import greedy_answers
+from s2l_ray.modeling.generation import generate_answers
 from s2l_ray.modeling.losses import table_losses
 from s2l_ray.modeling.schedule import TrainingRun, plan_training
 from s2l_ray.recipe.model import ModelConfig
@@ -136,7 +136,7 @@ def evaluate(folder: Path, given: argparse.Namespace) -> dict[str, float]:
     evaluator = UnitEvaluator(None, model, {}, given.precision, 8, 0)  # type: ignore[arg-type]
     loaded = time.time()
     table_losses([evaluator._scorer], examples(), 8192)
-    greedy_answers(evaluator._model, evaluator._tokenizer, [np.arange(3, 11)] * 4, 8)
+    generate_answers(evaluator._model, evaluator._tokenizer, [np.arange(3, 11)] * 4, 8)
     return {"evaluation's load": memory.peak(started, loaded), "evaluate": memory.peak(loaded, time.time())}
 
 

@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.generation import greedy_answers
+from s2l_ray.modeling.generation import generate_answers
 from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.models import load_model
 from s2l_ray.pipeline.merge import write_merged_target
@@ -81,7 +81,7 @@ def test_the_merged_folder_gives_the_answers_that_were_evaluated(line, tmp_path)
     rows = task.read_table(f"examples/{shard}").to_pylist()[:16]
     prompts = [np.array(row["input_ids"][: row["supervised"].index(True)]) for row in rows]
     expected = {row["example_id"]: row["prediction"] for row in evaluated.read_table("predictions.parquet").to_pylist()}
-    answers = greedy_answers(whole, tokenizer, prompts, 8)
+    answers = generate_answers(whole, tokenizer, prompts, 8)
     assert answers == [expected[row["example_id"]] for row in rows]
     assert said["dtype"] == "float32" and "rounds away" not in done.stderr
     again = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path, env=os.environ)

@@ -7,7 +7,7 @@ from s2l_ray.metrics.metric import Answer
 from s2l_ray.metrics.responses import judge_response, kind_of
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.rows.shape import detect_shapes, to_conversation
-from s2l_ray.stages.gold import Gold, check_rows, find_rule
+from s2l_ray.stages.gold import Gold, check_rows, checked_by, find_rule
 
 CHOICES = ("ant", "whale", "cat")
 CASES = [  # rows, preset, column, gold of the first
@@ -102,3 +102,19 @@ def test_exact_match_says_what_the_judges_did_not_agree_on():
     score = metric.judge(Answer("The answer is $1+x$.", "", "x+1", ("x+1",)))
     assert score.value == 1 and score.remark == "our rules: no, math-verify: yes"
     assert metric.judge(Answer("5", "", None)).value == 0
+
+
+def test_of_a_pool_only_rows_with_a_final_answer_can_be_checked():
+    mixed = [{"instruction": "add", "output": "1 + 2 = 3. The answer is 3"}, {"instruction": "box", "output": "\\boxed{7}"},
+             {"instruction": "tell", "output": "It was founded in 1969 by 4 friends."}, {"instruction": "name", "output": "x"}]
+    rows = rows_of(mixed)
+    rule = find_rule(rows, "auto", None)
+    found = [checked_by(rule, row, response, "auto") for row, response in rows]
+    assert [gold and gold.accepted for gold in found] == [("3",), ("7",), None, None], "the year is no answer"
+    asked = find_rule(rows, "last", None)
+    assert checked_by(asked, *rows[2], "last").accepted == ("4",), "where somebody says so, the last number is"
+    long = rows_of([{"question": "q", "answer": "word " * 100}])
+    assert checked_by(find_rule(long, "text", "answer"), *long[0], "text") is None, "an essay is no final answer"
+    gap = [({"question": "q", "answer": None, "response": "r"}, "r"), ({"question": "q", "answer": "5"}, "5")]
+    rule = find_rule(gap, "auto", None)
+    assert [checked_by(rule, *row, "auto") is None for row in gap] == [True, False]

@@ -49,7 +49,9 @@ class Representation(Selector):
         scores = np.stack([np.asarray(turn.scores_B) for turn in turns], axis=1).ravel()
         firsts = np.sort(firsts)[:budget]
         same = np.unique(positions[scores >= _SAME])
-        facts = {"num_turns": num_rankings, "num_same_as_a_task_example": len(same)}
+        remarks = [f"{len(same):,} examples of the pool are among selection.task_examples too, so they were nearest; "
+                   "selection.forbidden leaves some out"] if len(same) else []
+        facts = {"num_turns": num_rankings, "num_same_as_a_task_example": len(same), "remarks": remarks}
         return Choice(positions[firsts], scores_B=scores[firsts], facts=facts)
 
 

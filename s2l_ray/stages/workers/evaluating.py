@@ -8,7 +8,7 @@ import pyarrow as pa
 
 from s2l_ray.metrics.metric import Answer, Score
 from s2l_ray.modeling.batching import ExampleTable
-from s2l_ray.modeling.generation import fitted_answers
+from s2l_ray.modeling.generation import fitted_answers, prompt_length
 from s2l_ray.modeling.losses import LossScorer, table_losses
 from s2l_ray.modeling.memory import start_scoring
 from s2l_ray.modeling.models import DTYPES, load_from, load_model, load_tokenizer, load_tokenizer_from
@@ -91,9 +91,7 @@ class UnitEvaluator:
     def _split(self, row: Mapping[str, np.ndarray]) -> tuple[np.ndarray, str]:
         """Return the prompt's ids and the reference response's text."""
         ids, supervised = row["input_ids"], row["supervised"]
-        last = int(np.flatnonzero(supervised)[-1])
-        before = np.flatnonzero(~supervised[: last + 1])
-        start = int(before[-1]) + 1 if len(before) else 1
+        start, last = prompt_length(supervised), int(np.flatnonzero(supervised)[-1])
         return ids[:start], str(self._tokenizer.decode(ids[start : last + 1], skip_special_tokens=True))
 
 
