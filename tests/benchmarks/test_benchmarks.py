@@ -5,7 +5,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
+
+from s2l_ray.recipe.registry import SELECTORS
 
 FOLDER = Path(__file__).parent
 
@@ -36,6 +39,24 @@ def test_small_tables_are_measured_and_the_last_line_says_where():
     assert found["results"][0]["peak_mb"] > 0 and found["results"][1]["inertia"] > 0
     assert found["machine"]["cores"] >= 1 and found["versions"]["numpy"] and len(found["commit"]) == 40
     assert len(found["powers"]["ltd"]) == 1 and len(lines) == 1 + 4 + 1 + 1
+
+
+@pytest.mark.integration
+@pytest.mark.long  # three minutes of a proxy on real rows
+@pytest.mark.timeout(1500)
+def test_every_selector_is_in_the_table_of_what_they_take(tmp_path):
+    shared = FOLDER.parents[2] / "shared"
+    if not shared.is_dir():
+        pytest.skip("needs the real rows beside the checkout")
+    data, task, tokenizer = (str(shared / name) for name in (
+        "data/math_mixture.parquet", "data/gsm8k_test.parquet", "models/gpt2_tokenizer"))
+    lines = run("--data", data, "--task", task, "--tokenizer", tokenizer, "--rows", "200", "--points", "2", "--clusters", "5",
+                "--storage", str(tmp_path / "out"), "--trajectories", str(tmp_path / "t.parquet"),
+                script="chosen.py").splitlines()
+    rows = json.loads(lines[-1])["rows"]
+    assert {row["selector"] for row in rows} == {*SELECTORS.names} - {"external", "pass_rate"}
+    assert all(row["rows"] == 22 for row in rows if row["selector"] != "full") and len(lines) == 3 + len(rows)
+    assert pq.read_table(tmp_path / "t.parquet").num_rows == rows[0]["rows"]
 
 
 @pytest.mark.slow
