@@ -31,7 +31,7 @@ from s2l_ray.rows.units import FileScan, Unit, sample_units
 from s2l_ray.stages.planning import FOR_EMBEDDING, FOR_SAMPLING, FOR_TARGET, Output, Planning, Step, of_task, of_wanted
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work
-from s2l_ray.stages.workers.held_out import write_held_out
+from s2l_ray.stages.workers.held_out import keep_held_out
 from s2l_ray.stages.workers.sharding import ShardWriter, part_file
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.storage.files import Storage
@@ -162,7 +162,7 @@ def run_prepare(plan: PreparePlan, resources: ResourcesConfig) -> dict[str, Any]
     units = [(number, unit, keep) for number, (unit, keep) in enumerate(sample)]
     schema = unify_schemas(plan.scans)
     if plan.held_out:
-        write_held_out(artifact, index_held_out((rows.task, rows.read()) for rows in plan.held_out))
+        keep_held_out(artifact, lambda: index_held_out((rows.task, rows.read()) for rows in plan.held_out))
     arguments = {"artifact": artifact, "data": plan.data, "model": plan.model, "shape": plan.shape,
                  "schema": schema}
     run_units("prepare: tokenise", _part_writer, arguments, units, resources, unit_name="units", describe=_rows_of)
