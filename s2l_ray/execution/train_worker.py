@@ -97,6 +97,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
             _RememberWorkers(),
             _NoteFirstStep(times),
             *host.callbacks,
+            ending := _EndWhenEnough(run, examples),
             _KeepCheckpoint(host),
         ]
         tracked = run.tracked if arguments.process_index == 0 else None
@@ -109,7 +110,8 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
                 _train(trainer, folder, run, host)
         if host.stops_for_resize:
             return {"resize": True}
-        assert trainer.state.global_step == run.plan.total_steps, "nothing else ends a training early"
+        steps = trainer.state.global_step
+        assert steps in (run.plan.total_steps, ending.ended_at), "nothing else ends a training early"
         times["trained"] = time.time()
         finished = Path(scratch) / "finished"
         trainer.save_model(str(finished))  # collective under ZeRO-3; rank 0 writes
@@ -120,7 +122,7 @@ def fine_tune(run: TrainingRun, host: Host) -> dict[str, Any]:
     times["saved"] = time.time()
     history = trainer.state.log_history
     return {"history": [entry for entry in history if _WORKERS not in entry and STEP_LOSSES not in entry],
-            "curve": curve_of(history, run.plan.total_steps),
+            "curve": curve_of(history, steps), "total_steps": steps,
             "micro_batch_size": arguments.per_device_train_batch_size,
             "attention": model.config.get_text_config()._attn_implementation,
             "num_workers_used": [entry[_WORKERS] for entry in history if _WORKERS in entry], "times": times}
@@ -182,6 +184,31 @@ def _upload_point(run: TrainingRun, model: PreTrainedModel, point: TrajectoryPoi
         save_weights(model, Path(scratch))
         finish_folder(Path(scratch), run.config.model)
         run.storage.upload_folder(Path(scratch), f"{run.folder}/{point.folder}")
+
+
+class _EndWhenEnough(TrainerCallback):
+    """Ends the training at a point when the run's watch says so; all processes at the same one.
+
+    No checkpoint is kept of that step: what goes on from an earlier one comes to the same end.
+    """
+
+    def __init__(self, run: TrainingRun, examples: ExampleTable) -> None:
+        self._run, self._examples = run, examples
+        self._points = {point.step: point for point in run.plan.points[:-1] if point.step}
+        self.ended_at: int | None = None
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        point = self._points.get(state.global_step)
+        if self._run.watch is None or point is None:
+            return
+        is_enough = torch.zeros(1, device=args.device)
+        if state.is_world_process_zero and self._run.watch.is_enough(self._run, self._examples, point):
+            is_enough += 1
+        if args.world_size > 1:
+            torch.distributed.broadcast(is_enough, 0)
+        if is_enough.item():
+            self.ended_at = state.global_step
+            control.should_training_stop, control.should_save = True, False
 
 
 class _RememberWorkers(TrainerCallback):

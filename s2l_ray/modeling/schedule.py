@@ -1,7 +1,11 @@
 """How long a training runs and where it is recorded; known before any worker starts, without torch."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
 
 from s2l_ray.errors import InputError
 from s2l_ray.modeling.checkpoints import find_checkpoints
@@ -70,6 +74,25 @@ def plan_training(
     return TrainingPlan(total, tuple(points))
 
 
+class Examples(Protocol):
+    """What is trained on, by id: `input_ids` and `supervised` of each."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, position: int, /) -> Mapping[str, np.ndarray]: ...
+
+
+class PointWatch(Protocol):
+    """Says when a training's points are enough."""
+
+    def is_enough(self, run: "TrainingRun", examples: Examples, point: TrajectoryPoint) -> bool:
+        """Tell whether the training may end at this point, whose weights are in the storage as the earlier ones' are.
+
+        It is asked on the first process, at every point after the start but the last.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class TrainingRun:
     """Everything a worker needs to know; it is sent to each."""
@@ -86,3 +109,5 @@ class TrainingRun:
     use_gpu: bool
     tracked: Tracked | None = None
     """How trackers show it."""
+    watch: PointWatch | None = None
+    """What may end it before its last step."""

@@ -47,6 +47,8 @@ class TrajectoryConfig(_Batches):
     """Trajectory points, spread evenly over the proxy's training; the last is the finished proxy."""
     include_initial: bool = True
     """Record the untouched model too, as point 0."""
+    stop_when_stable: bool = False
+    """End the proxy's training when another point changes the clusters less than another seed of k-means does."""
     checkpoints: Annotated[str | None, WHERE] = None
     """Folder of your own training's checkpoints (checkpoint-<step>/): they are the points, and no proxy is trained."""
     precision: AskedPrecision = "auto"

@@ -16,6 +16,7 @@ from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work, training_work
+from s2l_ray.stages.workers.settling import SettledClusters
 from s2l_ray.storage.artifacts import Artifact
 from s2l_ray.tables.training_curve import CURVE_FILE, curve_table
 
@@ -34,7 +35,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
     identity: dict[str, Any] = {
         "training": {**config.identity(), "model": model_identity(config.model)},
         **tokenizer_identity(config.model),
-        **{name: recorded[name] for name in ("num_points", "include_initial") if name in recorded},
+        **{name: recorded[name] for name in ("num_points", "include_initial", "stop_when_stable") if name in recorded},
         "seed": recipe.seed,
     }
     artifact = Artifact(planning.storage, "proxy", identity, {"examples": examples.fingerprint})
@@ -82,16 +83,22 @@ def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[st
     schedule = plan_training(config, num_examples, recipe.trajectory)
     run = TrainingRun("proxy: train", config, schedule, recipe.seed, artifact.storage, artifact.folder,
                       resources.cpus_per_worker, resources.use_gpu,
-                      tracked(recipe, "proxy", artifact.fingerprint, {"rows": num_examples}))
+                      tracked(recipe, "proxy", artifact.fingerprint, {"rows": num_examples}),
+                      SettledClusters() if recipe.trajectory.stop_when_stable else None)
     result = train(run, examples, resources)
-    missing = [point.folder for point in schedule.points if not holds_model(artifact, point.folder)]
+    points = [point for point in schedule.points if point.step <= result["total_steps"]]
+    missing = [point.folder for point in points if not holds_model(artifact, point.folder)]
     if missing:
         raise RuntimeError(f"the proxy's training ended without the trajectory points {missing}")
+    if points[-1] is not schedule.points[-1]:
+        note(f"proxy: the clusters have stopped changing: ended after {result['total_steps']:,} of "
+             f"{schedule.total_steps:,} steps and {len(points)} of {len(schedule.points)} points, "
+             f"{1 - points[-1].fraction:.0%} of the training saved")
     artifact.write_table(CURVE_FILE, curve_table(result.pop("curve")))
     facts = {
-        "points": [{"step": point.step, "fraction": point.fraction} for point in schedule.points],
+        "points": [{"step": point.step, "fraction": point.fraction} for point in points],
         "rows": {"examples": num_examples},
-        "total_steps": schedule.total_steps,
+        "planned_steps": schedule.total_steps,
         "precision": precision,
         "resources": resources.model_dump(),
         **result,

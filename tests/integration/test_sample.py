@@ -96,7 +96,7 @@ def test_a_pool_without_answers_to_check_is_refused_before_work(finished, tmp_pa
 
 def test_a_target_of_fresh_weights_is_not_asked(finished):
     recipe = recipe_of(finished)
-    fresh = recipe.target.model.model_copy(update={"path": None, "config": {"model_type": "llama"}, "tokenizer": "x"})
+    fresh = recipe.target.model.model_copy(update={"path": None, "config": {"model_type": "llama"}, "tokenizer": str(ASSETS / "target_base")})
     target = recipe.target.model_copy(update={"model": fresh})
     with pytest.raises(InputError, match=r"its weights are fresh.*sampling\.model\.path"):
         plan_run(recipe.model_copy(update={"target": target}), "select")

@@ -15,14 +15,14 @@ from s2l_ray.recipe.lora import LoraConfig
 from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe, SelectionConfig
 from s2l_ray.recipe.resources import ResourcesConfig
-from s2l_ray.recipe.scoring import EmbeddingConfig, ProbeConfig, TrajectoryConfig
+from s2l_ray.recipe.scoring import EmbeddingConfig, ProbeConfig, SamplingConfig, TrajectoryConfig
 from s2l_ray.recipe.settings import WHERE, Section
 from s2l_ray.recipe.sweep import Draw, SweepConfig
 from s2l_ray.recipe.task_rows import RowsOfTask
 from s2l_ray.recipe.training import ProxyConfig, TargetConfig
 
 SECTIONS = (Recipe, DataConfig, NearDuplicatesConfig, ModelConfig, LoraConfig, ProxyConfig, TargetConfig, TrajectoryConfig, EmbeddingConfig,
-            ProbeConfig, SelectionConfig, RowsOfTask, TaskConfig, HarnessConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
+            ProbeConfig, SamplingConfig, SelectionConfig, RowsOfTask, TaskConfig, HarnessConfig, EvaluationConfig, SweepConfig, Draw, ResourcesConfig)
 
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
@@ -36,6 +36,7 @@ WHERE_FIELDS = {
     TrajectoryConfig: {"checkpoints"},
     EmbeddingConfig: set(),
     ProbeConfig: set(),
+    SamplingConfig: {"batch_size"},
     SelectionConfig: {"scores"},  # select hashes the file itself
     RowsOfTask: {"path", "split", "hub_name", "hub_config", "hub_revision"},  # prepare hashes the files themselves
     TaskConfig: {"path", "split", "preset", "hub_name", "hub_config", "hub_revision"},

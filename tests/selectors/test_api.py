@@ -14,7 +14,7 @@ from s2l_ray import InputError, select
 from s2l_ray.cli.main import main
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.selectors import api
-from s2l_ray.tables.needs import PROBES
+from s2l_ray.tables.needs import PROBES, Need
 from s2l_ray.tables.schemas import with_metadata
 
 N, C = 200, 4
@@ -27,7 +27,7 @@ VECTORS = RNG.normal(size=(N, 8)).astype(np.float32)
 SCORES = RNG.random(N)
 FRACTIONS = [0.0, 1 / 3, 2 / 3, 1.0]
 ARRAYS = {"ids": IDS, "sources": SOURCES, "num_supervised_tokens": LENGTHS, "fractions": FRACTIONS}
-PROBED = {f"loss_{name}": RNG.gamma(2.0, size=N) for name in PROBES}
+PROBED = {**{f"loss_{name}": RNG.gamma(2.0, size=N) for name in PROBES}, "pass_rate": RNG.integers(0, 5, N) / 4}
 
 
 def lists(values):
@@ -62,7 +62,7 @@ def test_every_selector_chooses_as_the_command_does(name, tmp_path):
     wanted = by_command(tmp_path, name, "selection.num_clusters=9")
     given = {"selector": name, "seed": 3, "num_clusters": 9}
     found = [select(TABLE, 0.2, **given, **SIDES)]
-    if SELECTORS.find(name).needs.isdisjoint(PROBES):  # which arrays cannot give
+    if SELECTORS.find(name).needs.isdisjoint({*PROBES, Need.PASS_RATES}):  # which arrays cannot give
         found.append(select(LOSSES, 0.2, **given, **ARRAYS, embeddings=VECTORS, scores=SCORES, task_embeddings=TASKS))
     for one in found:
         assert one.table.equals(wanted)
