@@ -36,14 +36,8 @@ def shared_by_lot(
     losses
         The pool's trajectories, by one proxy or several: each selection is matched to those that it was made from.
     """
-    draws = [_draw(losses, one) for one in chosen]
-    found = []
-    for a, b in pairs:
-        one, other = draws[a], draws[b]
-        is_known = one is not None and other is not None and len(one.pool) == len(other.pool)
-        found.append(one.draw.shared_by_lot(other.draw)  # type: ignore[union-attr]
-                     if is_known and one.pool.equals(other.pool) else None)  # type: ignore[union-attr]
-    return found
+    drawn = [_draw(losses, one) for one in chosen]
+    return [_shared(drawn[a], drawn[b]) for a, b in pairs]
 
 
 @dataclass(frozen=True)
@@ -52,6 +46,12 @@ class _Drawn:
 
     draw: Draw
     pool: pa.Array
+
+
+def _shared(one: _Drawn | None, other: _Drawn | None) -> float | None:
+    if one is None or other is None or not one.pool.equals(other.pool):
+        return None
+    return one.draw.shared_by_lot(other.draw)
 
 
 def _draw(losses: Sequence[pa.Table], one: Chosen) -> _Drawn | None:
