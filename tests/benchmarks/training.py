@@ -5,8 +5,8 @@
 
 Both train the same fresh weights on the same rows for the same number of steps of 32 examples, in one process with all
 threads: transformers.Trainer at its defaults (fp32, random order, full logits) with the reference's micro-batches of 4,
-and this project's trainer in fp32 and in what `precision: auto` means here, with micro-batches of 8. Each run is a
-process of its own; the seconds are of the steps, without loading. The losses of both are printed beside each other, and
+and this project's trainer in fp32 and in what `precision: auto` means here, with micro-batches of 8 (or as many as
+`--micro-batch` says), padded and packed. Each run is a process of its own; the seconds are of the steps, without loading. The losses of both are printed beside each other, and
 the loss on rows that neither has seen. Prints a table, then one JSON line.
 """
 
@@ -62,13 +62,14 @@ class Clock(TrainerCallback):
         self.seconds, self.num_tokens = now[0] - self._first[0], now[1] - self._first[1]
 
 
-def train(way: str, name: str, rows_file: str, steps: int) -> dict[str, Any]:
-    """Train in this process; return seconds, tokens and losses."""
+def train(way: str, name: str, rows_file: str, steps: int, micro_batch: int) -> dict[str, Any]:
+    """Train in this process; return seconds, tokens and losses. Ours is called by its precision, then `packed`."""
+    precision, _, packed = way.partition(" ")
     keep_freed_memory()
     torch.set_num_threads(CORES)
     table = pq.read_table(rows_file)
     rows = ExampleTable(table.slice(HELD_OUT))
-    model, collator = fresh(name), Collator(0)
+    model, collator = fresh(name), Collator(0, packs=bool(packed))
     clock = Clock(collator)
     with tempfile.TemporaryDirectory() as folder:
         if way == "trainer":
@@ -81,8 +82,9 @@ def train(way: str, name: str, rows_file: str, steps: int) -> dict[str, Any]:
                               callbacks=[clock])
         else:
             config = ProxyConfig(
-                model=ModelConfig(path="fresh"), max_steps=steps, global_batch_size=GLOBAL_BATCH, micro_batch_size=8,
-                learning_rate=5e-4, warmup_fraction=0.0, precision=way, num_checkpoints=0,  # type: ignore[arg-type]
+                model=ModelConfig(path="fresh"), max_steps=steps, global_batch_size=GLOBAL_BATCH,
+                micro_batch_size=micro_batch, learning_rate=5e-4, warmup_fraction=0.0, num_checkpoints=0,
+                precision=precision, packing=bool(packed),  # type: ignore[arg-type]
             )
             plan = plan_training(config, len(rows))
             arguments = training_arguments(config, plan, num_workers=1, output_dir=Path(folder), seed=0, use_gpu=False)
@@ -109,8 +111,10 @@ def main() -> None:
     parser.add_argument("--model", default="70m")
     parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--micro-batch", type=int, default=8, help="examples of ours that are computed together (8)")
     asked = parser.parse_args()
-    ways = list(dict.fromkeys(["trainer", "fp32", "bf16" if has_fast_bf16() else "fp32"]))
+    own = ["fp32", *(["bf16"] if has_fast_bf16() else [])]
+    ways = ["trainer", *own, *(f"{precision} packed" for precision in own)]
     found: dict[str, list[dict[str, Any]]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as folder:
         rows_file = f"{folder}/rows.parquet"
@@ -119,12 +123,12 @@ def main() -> None:
         for _ in range(asked.repeats):
             for way, runs in found.items():
                 with multiprocessing.get_context("spawn").Pool(1) as process:
-                    runs.append(process.apply(train, (way, asked.model, rows_file, asked.steps)))
+                    runs.append(process.apply(train, (way, asked.model, rows_file, asked.steps, asked.micro_batch)))
     rates = {way: statistics.median(r["tokens"] / r["seconds"] for r in runs) for way, runs in found.items()}
     print(f"{asked.model}, {asked.steps} steps of {GLOBAL_BATCH} examples, {CORES} threads")
     for way, rate in rates.items():
         last = found[way][-1]
-        print(f"  {way:8} {rate:>8,.0f} tokens/s {rate / rates['trainer']:6.2f} x  last step's loss "
+        print(f"  {way:11} {rate:>8,.0f} tokens/s {rate / rates['trainer']:6.2f} x  last step's loss "
               f"{last['losses'][-1]:.3f}  held-out loss {last['held_out']:.3f}")
     print(json.dumps({
         "benchmark": "training", "commit": git_commit(), "cpu": torch.cpu.get_capabilities().get("cpu_name"),
