@@ -1,5 +1,6 @@
 """`s2l select`: by a recipe, or from anybody's table of trajectories."""
 
+import json
 from pathlib import Path
 from typing import Annotated
 
@@ -26,11 +27,12 @@ def select(
     drop_non_finite: Annotated[
         bool, typer.Option("--drop-non-finite", help=f"Leave out rows with NaN or infinite losses ({_FROM_FILE}).")
     ] = False,
-    embeddings: Annotated[
-        Path | None, typer.Option(help=f"Parquet with example_id and embedding ({_FROM_FILE}).")
-    ] = None,
+    embeddings: Annotated[Path | None, typer.Option(help=f"Parquet of example_id, embedding ({_FROM_FILE}).")] = None,
     task_embeddings: Annotated[
         Path | None, typer.Option(help=f"Parquet with embedding, and task where of several ({_FROM_FILE}).")
+    ] = None,
+    task_examples: Annotated[
+        str | None, typer.Option(help="Solved examples of the task wanted: what is nearest to them is chosen (RDS+).")
     ] = None,
     selector: Annotated[str | None, typer.Option(help="Which selector; `s2l selectors` lists them.")] = None,
     budget: Budget = None,
@@ -53,7 +55,11 @@ def select(
     with exit_codes(debug):
         given = {"selector": selector, "budget": budget, "seed": seed}
         asked = [f"selection.{key}={value}" for key, value in given.items() if value is not None]
+        if task_examples is not None:
+            asked += _for_a_task(task_examples, selector)
         if trajectories is not None:
+            if task_examples is not None:
+                raise InputError("--task-examples goes through a model: with --trajectories give --task-embeddings")
             if checkpoints is not None:
                 raise InputError("--checkpoints and --trajectories both say where the losses come from: give one")
             if dry or show:
@@ -65,13 +71,23 @@ def select(
             return
         if recipe is None:
             raise InputError("give a recipe, or --trajectories FILE.parquet")
-        for_file = {"--kind": kind, "--drop-non-finite": drop_non_finite, "--embeddings": embeddings,
-                    "--task-embeddings": task_embeddings, "--output": output, "--rows": rows, "--id-column": id_column}
-        useless = [name for name, value in for_file.items() if value]
-        if useless:
-            raise InputError(f"{', '.join(useless)}: these say how --trajectories FILE.parquet is read and where its "
-                             "selection goes; with a recipe leave them out")
+        _refuse({"--kind": kind, "--drop-non-finite": drop_non_finite, "--embeddings": embeddings,
+                 "--task-embeddings": task_embeddings, "--output": output, "--rows": rows, "--id-column": id_column})
         run_until("select", recipe, [*with_checkpoints(recipe, checkpoints, overrides), *asked], dry=dry, show=show)
+
+
+def _refuse(for_file: dict[str, object]) -> None:
+    """Refuse the options of a bare table where there is none."""
+    useless = [name for name, value in for_file.items() if value]
+    if useless:
+        raise InputError(f"{', '.join(useless)}: these say how --trajectories FILE.parquet is read and where its "
+                         "selection goes; with a recipe leave them out")
+
+
+def _for_a_task(examples: str, selector: str | None) -> list[str]:
+    """Return the settings that make solved examples what is chosen for."""
+    task = json.dumps([{"name": "wanted", "path": examples}])
+    return [f"selection.task_examples={task}", *(["selection.selector=representation"] if selector is None else [])]
 
 
 def _from_file(

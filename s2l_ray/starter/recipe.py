@@ -20,6 +20,7 @@ from s2l_ray.starter.vocabulary import learn_tokenizer
 from s2l_ray.storage.files import Storage, resolve_local
 from s2l_ray.storage.secrets import redacted
 
+_POINTS = 6  # of the trajectories
 _FEW_ROWS = 5_000
 _COMMENT_CHARS = 600
 _STYLES = {
@@ -133,7 +134,7 @@ data:
   prompt_style: {start.proxy.prompt_style}  # {_STYLES[start.proxy.prompt_style]}
   max_length: {max_length}  # {_why(lengths) if max_length == lengths.fitting else "tokens of an example, as asked"}
 {_proxy_part(start, micro)}trajectory:
-  num_points: 6  # losses are taken at so many points of the proxy's training
+  num_points: {_POINTS}  # losses are taken at so many points of the proxy's training
 selection:
   selector: s2l  # `s2l selectors` lists all
   budget: 0.1  # a share of the rows, or a number of them
@@ -167,27 +168,38 @@ def _proxy_part(start: _Start, micro: int) -> str:
     """Return the recipe's proxy: published weights as in the paper, or fresh ones sized for CPUs."""
     few = start.look.num_rows <= _FEW_ROWS
     head = "proxy:  # the small model whose losses tell the rows apart\n"
+    many = "many rows: once tells them apart"
     if start.proxy.hub_name:
+        epochs, why = (3, "as in the paper") if few else (1, many)
+        duration = _duration(start.look.num_rows, 128, epochs, why)
         return f"""{head}\
   model: {{path: {start.proxy.hub_name}}}  # {start.proxy.why}
-  epochs: {3 if few else 1}
+  {duration}
   learning_rate: 2.0e-5  # the paper's, as are the schedule and the batch
   warmup_fraction: 0.03
   global_batch_size: 128
   num_checkpoints: 1
 """
-    epochs, why = (2, "few rows: seen twice") if few else (1, "many rows: once tells them apart")
+    epochs, why = (2, "few rows: seen twice") if few else (1, many)
+    duration = _duration(start.look.num_rows, 32, epochs, why)
     return f"""{head}\
   model:  # of our own making. Published weights know more: {{path: {HUB_PROXY}}}
     config: {_gpt_neox(64, 2, 256, start.max_length)}
     tokenizer: {_text(str(start.tokenizer))}
-  epochs: {epochs}  # {why}
+  {duration}
   learning_rate: 1.0e-3
   warmup_fraction: 0.05
   global_batch_size: 32
   micro_batch_size: {micro}  # rows of max_length tokens that 2 cores hold at once
   num_checkpoints: 1
 """
+
+
+def _duration(num_rows: int, batch: int, epochs: int, why: str) -> str:
+    """Return the line that says how long the proxy trains: at least twice as many steps as it has points."""
+    if epochs * num_rows < 2 * _POINTS * batch:
+        return f"max_steps: {2 * _POINTS}  # very few rows: seen as often as it takes for two steps a point"
+    return f"epochs: {epochs}  # {why}"
 
 
 def _gpt_neox(width: int, layers: int, inner: int, positions: int) -> str:

@@ -104,6 +104,17 @@ def test_same_seed_same_ids_in_the_same_order(s2l, table, tmp_path):
     assert chosen[0] == chosen[1] and len(chosen[0]) == 20
 
 
+def test_examples_of_a_task_go_through_a_model(s2l, table, tmp_path):
+    solved = tmp_path / "solved.jsonl"
+    solved.write_text('{"instruction": "Add 1 and 2", "output": "3"}\n')
+    code, _, err = s2l("select", "--trajectories", table, "--task-examples", solved)
+    assert code == 2 and "give --task-embeddings" in err
+    pool = tmp_path / "pool.jsonl"
+    pool.write_text("".join(f'{{"instruction": "Add {n} and 2", "output": "{n + 2}"}}\n' for n in range(40)))
+    code, out, err = s2l("select", pool, "--task-examples", solved, "--budget", "4", "--dry-run", f"storage={tmp_path / 'out'}")
+    assert code == 0 and "select representation" in out + err and "embed wanted wanted" in out + err, out + err
+
+
 def test_recipes_and_selectors_end_with_one_json_object(s2l):
     code, out, _ = s2l("recipes")
     assert code == 0 and {"quickstart", "quickstart-sweep", "mathinstruct-phi2"} <= set(json.loads(out.splitlines()[-1]))

@@ -7,6 +7,7 @@ from transformers import AutoTokenizer
 
 from s2l_ray.cli.main import main
 from s2l_ray.errors import InputError
+from s2l_ray.modeling.schedule import plan_training
 from s2l_ray.modeling.tokenization import Tokenization
 from s2l_ray.quickstart import ASSETS
 from s2l_ray.recipe.loading import load_recipe
@@ -34,6 +35,18 @@ def rows_file(tmp_path, monkeypatch):
         return name
 
     return write
+
+
+@pytest.mark.parametrize("count", [2, 40, 191, 192, 300])
+def test_however_few_the_rows_there_is_a_step_for_every_point(tmp_path, monkeypatch, count):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "few.jsonl").write_text("".join(json.dumps(row) + "\n" for row in [
+        {"instruction": f"Double {n}.", "output": f"It is {2 * n}."} for n in range(count)]))
+    recipe = starter_recipe("few.jsonl", ["selection.budget=1.0"])
+    plan = plan_training(recipe.proxy, count, recipe.trajectory)
+    # Two epochs of 192 rows are 2 x 6 steps of 32: two for each of the six points; fewer rows are seen more often.
+    assert plan.total_steps >= 12 and len(plan.points) == 7
+    assert (recipe.proxy.epochs is None) == (count < 192)
 
 
 @pytest.mark.parametrize("shape", ROWS)
