@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from ray.train.torch import TorchConfig
 
 __all__ = [
-    "ExecutionCallback", "abandoned_groups", "autoscaling_state", "failure_config", "is_start_failure",
-    "set_train_times", "torch_backend", "worker_set_up",
+    "ExecutionCallback", "abandoned_groups", "autoscaling_state", "checkpoints_record", "failure_config",
+    "is_start_failure", "set_train_times", "torch_backend", "worker_set_up",
 ]
 
 
@@ -93,6 +93,17 @@ def set_train_times(start_timeout_s: float, poll_s: float) -> None:
     """
     os.environ["RAY_TRAIN_WORKER_GROUP_START_TIMEOUT_S"] = str(start_timeout_s)
     os.environ["RAY_TRAIN_HEALTH_CHECK_INTERVAL_S"] = str(poll_s)
+
+
+def checkpoints_record() -> str:
+    """Return the name of the file below a training's folder in which Ray Train keeps which checkpoints there are.
+
+    The public way: none; it is read when a training goes on, which ends if the file was cut off by a full disk.
+    """
+    # Heavy, as above.
+    from ray.train.v2._internal.constants import CHECKPOINT_MANAGER_SNAPSHOT_FILENAME
+
+    return str(CHECKPOINT_MANAGER_SNAPSHOT_FILENAME)
 
 
 def torch_backend(config: "TorchConfig") -> Any:

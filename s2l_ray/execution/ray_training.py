@@ -1,6 +1,7 @@
 """One supervised fine-tuning with Ray Train, across nodes."""
 
 import contextlib
+import json
 import signal
 import threading
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from s2l_ray.execution.bundles import training_bundles
 from s2l_ray.execution.capacity import remove_abandoned_groups, workers_in_range
 from s2l_ray.execution.placement import on_this_node
 from s2l_ray.execution.process_group import ByNodeAddress
-from s2l_ray.execution.ray_internals import failure_config, is_start_failure, set_train_times
+from s2l_ray.execution.ray_internals import checkpoints_record, failure_config, is_start_failure, set_train_times
 from s2l_ray.execution.training_progress import (
     SETTLED_S,
     ReportLostWorkers,
@@ -96,6 +97,7 @@ def _fit(
     training stops for one with more workers when it has run for so long and there is capacity for them.
     """
     is_elastic = settled_s is not None
+    _drop_broken_record(run, resume_name)
     environment = {"OMP_NUM_THREADS": str(resources.cpus_per_worker), "TOKENIZERS_PARALLELISM": "false"}
     if not resources.use_gpu:
         environment["DS_ACCELERATOR"] = "cpu"
@@ -135,6 +137,18 @@ def _fit(
         outcome = trainer.fit().return_value  # type: ignore[attr-defined]
     assert isinstance(outcome, dict), "rank 0 returns the outcome"
     return outcome
+
+
+def _drop_broken_record(run: TrainingRun, resume_name: str) -> None:
+    """Let the training begin anew where what Ray Train wrote of its checkpoints was cut off, as by a full disk."""
+    record = f"{run.folder}/{resume_name}/{checkpoints_record()}"
+    if not run.storage.exists(record):
+        return
+    try:
+        json.loads(run.storage.read_bytes(record))
+    except ValueError:
+        note(f"{run.name}: the list of its checkpoints was cut off, as by a full disk: it begins anew")
+        run.storage.delete_folder(f"{run.folder}/{resume_name}")
 
 
 def _why(error: Exception) -> str:

@@ -77,3 +77,7 @@ def test_the_set_up_of_a_process_group_can_be_extended():
     given = list(inspect.signature(backend.on_start).parameters)
     assert given == ["self", "worker_group", "backend_config"], (
         f"Ray {ray.__version__}'s {backend.__name__}.on_start takes {given}, process_group extends it: {REMEDY}")
+
+
+def test_train_keeps_a_list_of_its_checkpoints_in_a_file():
+    assert internals().checkpoints_record().endswith(".json"), f"Ray {ray.__version__} keeps it otherwise: {REMEDY}"

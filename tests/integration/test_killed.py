@@ -9,6 +9,7 @@ import pytest
 import ray
 
 from s2l_ray.execution import capacity
+from s2l_ray.execution.ray_internals import checkpoints_record
 from s2l_ray.pipeline.plan import plan_run
 from s2l_ray.pipeline.run import run_plan
 from s2l_ray.stages.finetune import run_finetune
@@ -107,3 +108,16 @@ def test_a_target_that_loses_a_worker_and_its_core_goes_on_with_the_other(
     (file, theirs), = weights_of(calm).items()
     ours = weights_of(interrupted)[file]
     assert max(float((tensor - ours[name]).abs().max()) for name, tensor in theirs.items()) < 1e-5
+
+
+def test_a_list_of_checkpoints_that_a_full_disk_cut_off_is_passed_over(
+    ray_cluster, small_recipe, word_problems, tmp_path, capsys
+):
+    plan = plan_run(small_recipe(word_problems, tmp_path / "out"), "proxy")
+    proxy = plan.step("proxy").artifact
+    folder = Path(proxy.storage.path(proxy.file("resume")))
+    folder.mkdir(parents=True)
+    (folder / checkpoints_record()).write_text("")
+    run_plan(plan, "test")
+    assert "the list of its checkpoints was cut off" in capsys.readouterr().err
+    assert proxy.manifest()["total_steps"] == 6 and not folder.exists()
