@@ -26,6 +26,11 @@ def settle_precision(artifact: Artifact, asked: AskedPrecision, resources: Resou
     return found
 
 
+def answering_precision(asked: AskedPrecision, resources: ResourcesConfig) -> AskedPrecision:
+    """Return what is asked for where answers are generated: auto is fp32 on CPUs, also if they are faster in bf16."""
+    return "fp32" if asked == "auto" and not resources.use_gpu else asked
+
+
 def _all_are_fast(resources: ResourcesConfig) -> bool:
     machine = this_machine()
     if machine is not None:

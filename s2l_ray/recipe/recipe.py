@@ -61,6 +61,11 @@ class Recipe(Section):
         return self.seed if self.target.seed is None else self.target.seed
 
     @property
+    def sampling_model(self) -> ModelConfig:
+        """Return the model that answers are sampled from."""
+        return self.sampling.model or self.target.model
+
+    @property
     def arms(self) -> dict[str, SelectionConfig]:
         """Return the selection asked for, then its controls, by selector."""
         names = [self.selection.selector, *self.selection.controls]

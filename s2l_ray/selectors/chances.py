@@ -34,14 +34,14 @@ def draw(selector: Selector, pool: Pool, config: SelectionConfig, seed: int) -> 
     named, budget = composed(selector, pool, config)
     choice = choose(selector, pool, budget, config, np.random.default_rng(seed), named)
     positions = np.concatenate([named.required, choice.positions_B])
-    chances_N = choice.chances_N
+    ids = pool.example_ids.take(pa.array(positions)).cast(pa.string())
     if not selector.takes_seed:
-        chances_N = np.zeros(len(pool), dtype=np.float32)
-        chances_N[positions] = 1
-    elif chances_N is not None and len(named.required):
+        return certain(pool, ids)
+    chances_N = choice.chances_N
+    if chances_N is not None and len(named.required):
         chances_N = chances_N.copy()
         chances_N[named.required] = 1
-    return Draw(pool.example_ids.take(pa.array(positions)).cast(pa.string()), chances_N)
+    return Draw(ids, chances_N)
 
 
 def certain(pool: Pool, ids: pa.Array) -> Draw:

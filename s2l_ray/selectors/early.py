@@ -5,7 +5,7 @@ Suffixes: N examples, C points, K clusters.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -29,8 +29,12 @@ class _Chosen:
     """What some of the points choose, and the clusters that they make."""
 
     drawn: Draw
-    ids: frozenset[str]
     labels_N: np.ndarray
+
+    @cached_property
+    def ids(self) -> frozenset[str]:
+        """Return the chosen ids."""
+        return frozenset(self.drawn.ids.to_pylist())
 
 
 def early_agreement(table: pa.Table, config: SelectionConfig, seed: int) -> dict[str, Any]:
@@ -94,7 +98,7 @@ def _choose(
         losses_NC, resolve_num_clusters(config.num_clusters, len(losses_NC)), np.random.default_rng(seed),
         fit_rows=config.kmeans_fit_rows, iterations=config.kmeans_iterations,
         prepare=partial(prepare_trajectories, points_C=points_C, normalise=config.normalise)).labels_N
-    return _Chosen(drawn, frozenset(drawn.ids.to_pylist()), labels_N)
+    return _Chosen(drawn, labels_N)
 
 
 def _by_lot(one: _Chosen, whole: _Chosen) -> float | None:

@@ -36,14 +36,14 @@ def have_settled(losses_NC: np.ndarray) -> bool:
     of two seeds with it, both as means over three seeds; sqrt(N / 2) clusters.
     """
     num_points = losses_NC.shape[1]
-    return num_points >= _FEWEST and all(
-        _adds_less_than_a_seed(losses_NC[:, :count]) for count in (num_points, num_points - 1))
-
-
-def _adds_less_than_a_seed(losses_NC: np.ndarray) -> bool:
+    if num_points < _FEWEST:
+        return False
     num_clusters = resolve_num_clusters("auto", len(losses_NC))
-    now = _labels(losses_NC, num_clusters, _FEW_SEEDS)
-    before = _labels(losses_NC[:, :-1], num_clusters, _FEW_SEEDS)
+    last = [_labels(losses_NC[:, :count], num_clusters, _FEW_SEEDS) for count in range(num_points - 2, num_points + 1)]
+    return all(_changed_less_than_a_seed(before, now) for before, now in itertools.pairwise(last))
+
+
+def _changed_less_than_a_seed(before: list[np.ndarray], now: list[np.ndarray]) -> bool:
     with_point = np.mean(_agreements(zip(now, before, strict=True)))
     with_seed = np.mean(_agreements(itertools.combinations(now, 2)))
     return bool(with_point >= with_seed)

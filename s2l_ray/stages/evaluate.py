@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from s2l_ray.execution.attempts import Worker
-from s2l_ray.execution.precision import settle_precision
+from s2l_ray.execution.precision import answering_precision, settle_precision
 from s2l_ray.execution.work_units import run_units
 from s2l_ray.modeling.identity import model_identity
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.evaluation import TaskConfig
-from s2l_ray.recipe.model import AskedPrecision, ModelConfig
+from s2l_ray.recipe.model import ModelConfig
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.stages.harness import check_harness, harness_identity, run_harness
@@ -83,7 +83,7 @@ def work(step: Step, sizes: Sizes) -> Work:
             tokens += prompts + answers
             operations += size.forward_operations(prompts, pool.rows, pool.tokens)
             operations += ANSWERING * size.forward_operations(answers, answers, pool.tokens)
-    precision = sizes.settle(_precision(recipe))
+    precision = sizes.settle(answering_precision(recipe.evaluation.precision, recipe.resources))
     return Work(rows, tokens, None, operations, precision, loaded_bytes(size, precision), size.weights)
 
 
@@ -105,7 +105,8 @@ def run_evaluate(
     finished = set(artifact.list_names("parts"))
     todo = [unit for unit in units if unit["part"] not in finished]
     gold = {task.config.name: f"{task.gold.preset} of {task.gold.column}" for task in tasks if task.gold is not None}
-    precision = settle_precision(artifact, _precision(recipe), recipe.resources)
+    asked = answering_precision(recipe.evaluation.precision, recipe.resources)
+    precision = settle_precision(artifact, asked, recipe.resources)
     arguments = {"artifact": artifact, "model": model, "tasks": {task.config.name: task for task in tasks},
                  "precision": precision, "batch_size": recipe.evaluation.batch_size, "seed": recipe.seed}
     run_units(f"evaluate {label}", _evaluator, arguments, todo, recipe.resources, gpu=True, unit_name="parts",
@@ -131,12 +132,6 @@ def run_evaluate(
         note(f"evaluate {label}: two judges of equal answers disagree on {num_disagreeing:,} of {expected:,} "
              f"(predictions.parquet, column disagreement); where one says equal, it counts as equal")
     return artifact.publish(facts, started)
-
-
-def _precision(recipe: Recipe) -> AskedPrecision:
-    """Return what is asked for: auto is fp32 on CPUs, also where they are faster in bf16."""
-    asked = recipe.evaluation.precision
-    return "fp32" if asked == "auto" and not recipe.resources.use_gpu else asked
 
 
 def _units(task: Task) -> list[dict[str, Any]]:

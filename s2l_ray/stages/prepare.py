@@ -105,7 +105,7 @@ def source_of(recipe: Recipe, of: str | None) -> tuple[DataConfig, ModelConfig]:
     embedding = recipe.embedding.model or recipe.proxy.model
     wanted = {of_wanted(task.name): task.data(recipe.data) for task in recipe.selection.task_examples}
     models: dict[str | None, ModelConfig] = {None: recipe.proxy.model, FOR_EMBEDDING: embedding}
-    models[FOR_SAMPLING] = recipe.sampling.model or recipe.target.model
+    models[FOR_SAMPLING] = recipe.sampling_model
     models |= dict.fromkeys(wanted, embedding)
     tasks = {of_task(task.name): task.data(recipe.data) for task in recipe.evaluation.tasks}
     return {**tasks, **wanted}.get(of or "", recipe.data), models.get(of, recipe.target.model)

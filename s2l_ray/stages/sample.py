@@ -8,11 +8,10 @@ from typing import Any
 
 from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import Worker
-from s2l_ray.execution.precision import settle_precision
+from s2l_ray.execution.precision import answering_precision, settle_precision
 from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.identity import model_identity
 from s2l_ray.progress.notes import note
-from s2l_ray.recipe.model import AskedPrecision, ModelConfig
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.held_out import held_out_rows
@@ -35,11 +34,6 @@ class SamplePlan:
     recipe: Recipe
     examples: Artifact
     """The pool as the model's tokenizer sees it."""
-
-    @property
-    def model(self) -> ModelConfig:
-        """Return the model that answers."""
-        return self.recipe.sampling.model or self.recipe.target.model
 
     @cached_property
     def gold(self) -> GoldRule:
@@ -72,7 +66,7 @@ def plan(planning: Planning, table: str, of: str | None) -> Step:
         The model would be one of fresh weights.
     """
     recipe = planning.recipe
-    model = recipe.sampling.model or recipe.target.model
+    model = recipe.sampling_model
     if model.config is not None:
         raise InputError("pass_rate asks the target for answers, and its weights are fresh, so it knows none: give "
                          "pretrained weights (target.model.path), or another model as sampling.model.path")
@@ -96,7 +90,7 @@ def work(step: Step, sizes: Sizes) -> Work:
     answers = config.num_samples * pool.rows * config.max_new_tokens
     operations = size.forward_operations(prompts, config.num_samples * pool.rows, pool.tokens)
     operations += ANSWERING * size.forward_operations(answers, answers, pool.tokens)
-    precision = sizes.settle(_precision(sizes.recipe))
+    precision = sizes.settle(answering_precision(sizes.recipe.evaluation.precision, sizes.recipe.resources))
     return Work(pool.rows, prompts + answers, None, operations, precision, loaded_bytes(size, precision), size.weights)
 
 
@@ -109,9 +103,11 @@ def run_sample(plan: SamplePlan) -> dict[str, Any]:
         The table is not one row for each example.
     """
     started, artifact, recipe = time.time(), plan.artifact, plan.recipe
-    precision = settle_precision(artifact, _precision(recipe), recipe.resources)
-    arguments = {"artifact": artifact, "examples": plan.examples, "model": plan.model, "config": recipe.sampling,
-                 "data": recipe.data, "gold": plan.gold, "precision": precision, "seed": recipe.seed}
+    asked = answering_precision(recipe.evaluation.precision, recipe.resources)
+    precision = settle_precision(artifact, asked, recipe.resources)
+    arguments = {"artifact": artifact, "examples": plan.examples, "model": recipe.sampling_model,
+                 "config": recipe.sampling, "data": recipe.data, "gold": plan.gold, "precision": precision,
+                 "seed": recipe.seed}
     run = run_shards("sample", artifact, plan.examples, _sampler, arguments, recipe.resources)
     counts = [artifact.read_table(f"shards/{shard}", ["num_right"])["num_right"].null_count for shard in run.shards]
     if sum(counts):
@@ -119,12 +115,6 @@ def run_sample(plan: SamplePlan) -> dict[str, Any]:
              "no candidates for pass_rate")
     return artifact.publish({**run.facts, "precision": precision, "num_unchecked": sum(counts),
                              "gold": f"{plan.gold.preset} of {plan.gold.column}"}, started)
-
-
-def _precision(recipe: Recipe) -> AskedPrecision:
-    """Return what is asked for: auto is fp32 on CPUs, as where answers are evaluated."""
-    asked = recipe.evaluation.precision
-    return "fp32" if asked == "auto" and not recipe.resources.use_gpu else asked
 
 
 def _sampler(**arguments: Any) -> Worker:
