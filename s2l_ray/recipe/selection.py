@@ -39,6 +39,8 @@ class SelectionConfig(Section):
     """Trajectories before clustering: raw as in the paper, z-scored per example, or l_t / l_(t-1)."""
     stratify_by: Literal["source"] | None = None
     """Give each source an equal share first, as S2L's authors' code does; null clusters the whole pool."""
+    least_cluster_size: Count = 1
+    """Smaller clusters give only what the others have not; S2L's authors' code takes 3, the paper 1."""
     include_initial: bool = False
     """Cluster on the untouched model's loss too (the paper does not)."""
     kmeans_fit_rows: Count = 262_144

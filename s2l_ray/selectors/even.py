@@ -12,9 +12,11 @@ from s2l_ray.selectors.selector import Choice
 
 def taken_evenly(
     losses: np.ndarray | Rows, labels_N: np.ndarray, num_groups: int, budget: int,
-    take: Callable[[np.ndarray, int], np.ndarray],
+    take: Callable[[np.ndarray, int], np.ndarray], least_size: int = 1,
 ) -> Choice:
     """Return what `take` (members, quota) gives of each group, the smallest group first, with the groups as findings.
+
+    Groups of fewer than `least_size` are one group that comes last, and gives only what the others have not.
 
     Parameters
     ----------
@@ -26,13 +28,22 @@ def taken_evenly(
     means_KC = group_means(losses, labels_N, num_groups)  # before the members, which take 8 bytes a row
     members = group_members(labels_N, num_groups)
     sizes_K = np.array([len(rows) for rows in members])
-    quotas_K = water_filling(sizes_K, budget)
+    is_small_K = sizes_K < least_size
+    quotas_K = water_filling(np.where(is_small_K, 0, sizes_K), min(budget, int(sizes_K[~is_small_K].sum())))
+    chances_K = quotas_K / np.maximum(sizes_K, 1)
     visits = np.argsort(sizes_K, kind="stable")
-    positions = np.concatenate([take(members[k], int(quotas_K[k])) for k in visits])
+    taken = [take(members[k], int(quotas_K[k])) for k in visits if not is_small_K[k]]
+    left = budget - int(quotas_K.sum())
+    if left:
+        rest = np.sort(np.concatenate([members[k] for k in np.flatnonzero(is_small_K)]))
+        taken.append(take(rest, left))
+        quotas_K = quotas_K + np.bincount(labels_N[taken[-1]], minlength=num_groups)
+        chances_K = np.where(is_small_K, left / len(rest), chances_K)
+    positions = np.concatenate(taken)
     facts = [{"cluster": int(k), "size": int(sizes_K[k]), "quota": int(quotas_K[k]),
               "mean_losses": rounded(means_KC[k]) if sizes_K[k] else None} for k in visits]
     labels = labels_N[positions]
-    chances_N = (quotas_K / np.maximum(sizes_K, 1)).astype(np.float32)[labels_N]
+    chances_N = chances_K.astype(np.float32)[labels_N]
     return Choice(positions, labels, facts={"clusters": facts}, quotas_B=quotas_K[labels], chances_N=chances_N)
 
 

@@ -50,6 +50,33 @@ def test_even_sampling_over_three_known_clusters():
         assert distance == pytest.approx(np.linalg.norm(losses[row] - centroids[cluster]), abs=1e-3) == -score
 
 
+@pytest.mark.parametrize(("budget", "taken"), [
+    (20, [12, 8, 0]), (98, [90, 8, 0]), (99, [90, 8, 1]), (101, [90, 8, 3])])
+@pytest.mark.parametrize("name", ["s2l", "s2l_seedless"])
+def test_clusters_below_the_least_size_give_only_what_the_others_have_not(name, budget, taken):
+    # Clusters of 90, 8, 1 and 2; those of 1 and 2 are one of three that comes last. Budget 20: 8 -> 8 (20//2=10), 90 -> 12.
+    losses = np.repeat([[1, 1], [50, 50], [75, 75], [99, 99]], [90, 8, 1, 2], axis=0) + random_losses(101, 2) * 0.01
+    selection, facts = select(table(losses), name, budget=budget, num_clusters=4, least_cluster_size=3)
+    chosen = [int(one[1:]) for one in selection["example_id"].to_pylist()]
+    found = [sum(low <= i < high for i in chosen) for low, high in ((0, 90), (90, 98), (98, 99), (99, 101))]
+    assert [found[0], found[1], found[2] + found[3]] == taken
+    assert sorted((c["size"], c["quota"]) for c in facts["clusters"]) == sorted(zip((90, 8, 1, 2), found, strict=True))
+    assert all(i >= 98 for i in chosen[98:]), "what is left over comes last"
+
+
+def test_what_is_left_over_is_drawn_from_small_clusters_alike():
+    # One large cluster of 3 and three clusters of 2, 2, 1; budget 5 leaves two of those five rows to a draw.
+    losses = np.repeat([[1], [30], [60], [90]], [3, 2, 2, 1], axis=0).astype(float)
+    config = SelectionConfig(budget=5, num_clusters=4, least_cluster_size=3)
+    pool = pool_of(table(losses), SELECTORS.find("s2l").needs)
+    drawn = [SELECTORS.find("s2l").select(pool, 5, config, np.random.default_rng(seed)) for seed in range(400)]
+    order = np.array([int(name[1:]) for name in pool.example_ids.take(pa.array(np.arange(8))).to_pylist()])  # the pool's own
+    assert drawn[0].chances_N[np.argsort(order)] == pytest.approx([1, 1, 1, 0.4, 0.4, 0.4, 0.4, 0.4])
+    counts = np.bincount(order[np.concatenate([one.positions_B for one in drawn])], minlength=8)
+    # 400 draws at 0.4: 160, standard deviation 9.8.
+    assert (counts[:3] == 400).all() and (np.abs(counts[3:] - 160) < 40).all()
+
+
 def test_each_source_gets_an_equal_share_when_stratified():
     # Sources of 80, 15, 5 and budget 30: 5 -> 5 (30//3=10), 15 -> 12 (25//2), 80 -> 13.
     sources = ["big"] * 80 + ["mid"] * 15 + ["small"] * 5

@@ -34,7 +34,8 @@ class S2L(Selector):
 
     With `stratify_by` each source first gets its share of the budget by the same rule and is clustered alone, as
     the authors' code does (Algorithm 1 clusters the whole pool); a source of fewer than K examples then makes one
-    cluster of each. Our choice where the paper is silent: the trajectories exclude the untouched model unless
+    cluster of each. With `least_cluster_size` the members of smaller clusters are drawn from, all alike, only when the
+    others have given all they have: 3 is what the authors' code does, and Algorithm 1 knows nothing of. Our choice where the paper is silent: the trajectories exclude the untouched model unless
     `include_initial`; `normalise` (zscore, ratio) is our addition. A point's score is minus its distance to the
     centroid. The findings give each cluster's centroid (as clustered) and its members' mean losses in nats at all
     recorded points. If all trajectories are equal there is one non-empty cluster and the choice is uniform.
@@ -43,7 +44,8 @@ class S2L(Selector):
     name = "s2l"
     needs = frozenset({Need.TRAJECTORIES})
     parameters = frozenset(
-        {"num_clusters", "normalise", "stratify_by", "include_initial", "kmeans_fit_rows", "kmeans_iterations"}
+        {"num_clusters", "normalise", "stratify_by", "include_initial", "kmeans_fit_rows", "kmeans_iterations",
+         "least_cluster_size"}
     )
     is_nested = False
     takes_seed = True
@@ -113,7 +115,7 @@ def _sample_clusters(
     def members(rows: np.ndarray, quota: int) -> np.ndarray:
         return take(rows, quota, found.distances_N[rows], rng)
 
-    choice = taken_evenly(losses, found.labels_N, len(found.centroids_KC), budget, members)
+    choice = taken_evenly(losses, found.labels_N, len(found.centroids_KC), budget, members, config.least_cluster_size)
     facts = [{"source": source, **fact, "centroid": rounded(found.centroids_KC[fact["cluster"]])}
              for fact in choice.facts["clusters"]]
     distances = found.distances_N[choice.positions_B]
