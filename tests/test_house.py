@@ -26,7 +26,7 @@ AT_THE_ROOT = {"__init__", "errors", "testing"}
 STAGE_NAMES = {stage.name for stage in STAGES}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
-CHECKS = [*sorted((ROOT / "tests" / "benchmarks").glob("*.py")), *sorted((ROOT / "tests" / "chaos").glob("*.py"))]
+CHECKS = [path for room in ("benchmarks", "chaos", "evidence") for path in sorted((ROOT / "tests" / room).glob("*.py"))]
 OURS = [*FILES, *sorted((ROOT / "jobs").rglob("*.py")), *CHECKS]
 
 

@@ -1,8 +1,6 @@
 """The report of a real run and of a sweep, opened from disk in a browser without a network."""
 
 import json
-import os
-import shutil
 from contextlib import contextmanager
 
 import pytest
@@ -12,23 +10,8 @@ from s2l_ray.report.build import write_report
 
 pytestmark = pytest.mark.integration
 
-CHROMIUM = shutil.which("chromium")
 SECTIONS = ["Answer", "Budget curve", "Clusters", "What was chosen", "Training curves", "Data health", "Cost", "Reproduce"]
 ATTACK = "<script>window.__pwned=1</script></script><img src=x onerror='window.__pwned=2'>"
-
-
-@pytest.fixture(scope="module")
-def browser():
-    """A headless Chromium."""
-    if CHROMIUM is None:
-        pytest.skip("no chromium on this machine: apt-get install chromium")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as started:
-        arguments = ["--no-sandbox"] if os.geteuid() == 0 else []  # Chromium has no sandbox for root
-        browser = started.chromium.launch(executable_path=CHROMIUM, args=arguments)
-        yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="module")

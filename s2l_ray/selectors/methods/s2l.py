@@ -32,13 +32,14 @@ class S2L(Selector):
     R_k = (B - |S|) / (K - k + 1) of its members, uniformly drawn, or all it has. Ranks follow the visits: the
     smallest cluster's members first. Not nested: another budget draws other members.
 
-    With `stratify_by` each source first gets its share of the budget by the same rule and is clustered alone, as
-    the authors' code does (Algorithm 1 clusters the whole pool); a source of fewer than K examples then makes one
-    cluster of each. With `least_cluster_size` the members of smaller clusters are drawn from, all alike, only when the
-    others have given all they have: 3 is what the authors' code does, and Algorithm 1 knows nothing of. Our choice where the paper is silent: the trajectories exclude the untouched model unless
-    `include_initial`; `normalise` (zscore, ratio) is our addition. A point's score is minus its distance to the
-    centroid. The findings give each cluster's centroid (as clustered) and its members' mean losses in nats at all
-    recorded points. If all trajectories are equal there is one non-empty cluster and the choice is uniform.
+    With `stratify_by` each source first gets its share of the budget by the same rule and is clustered alone, as the
+    authors' code does (Algorithm 1 clusters the whole pool); a source of fewer than K examples then makes one cluster
+    of each. With `least_cluster_size` the members of smaller clusters are drawn from, all alike, only when the others
+    have given all they have: 3 is what the authors' code does, and Algorithm 1 knows nothing of. Our choice where the
+    paper is silent: the trajectories exclude the untouched model unless `include_initial`; `normalise` (zscore, ratio)
+    is our addition. A point's score is minus its distance to the centroid. The findings give each cluster's centroid
+    (as clustered) and its members' mean losses in nats at all recorded points. If all trajectories are equal there is
+    one non-empty cluster and the choice is uniform.
     """
 
     name = "s2l"

@@ -1,0 +1,253 @@
+"""The cells of the table: what each is called, what it needs, and how it is made. Each is made once and kept as files."""
+
+import functools
+import itertools
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from s2l_ray.errors import InputError
+from s2l_ray.modeling.probes import without_prompt
+from s2l_ray.storage.artifacts import git_commit
+from tests.evidence.arms import ARMS, MAIN, ONE_SOURCE, ONE_TASK, Pool
+from tests.evidence.models import DEVICE, Training, embeddings_of, fresh, loaded, losses_of, train
+from tests.evidence.rows import base_examples, pool_rows, tokenizer_of
+from tests.evidence.setting import EPOCHS, FULL, RANDOM, ROWS, S2L, STEPS, TOKENS, Setting, Shape
+
+_GATE_SEEDS = 3
+_OTHER_PROXY_SEEDS = 2
+_AT_EQUAL_TOKENS = (RANDOM, S2L, "s2l_as_in_code", "length_matched_random", "high_loss", "lp_lowest")
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One thing to be made."""
+
+    kind: str
+    """rows, base, proxy, inputs or target."""
+    pool: str
+    seed: int = 0
+    shape: int = 0
+    """Of a proxy or a proxy's base: 0 is the proxy, from 1 the other proxies; -1 is the target's base."""
+    arm: str = ""
+    budget: float = 1.0
+    alike: str = STEPS
+
+    @property
+    def name(self) -> str:
+        """Return what its files are called."""
+        if self.kind == "target":
+            return f"{self.pool}-{self.arm}-b{self.budget:g}-{self.alike}-s{self.seed}"
+        parts = {"rows": "", "inputs": "", "base": f"-{self.shape}", "proxy": f"-{self.shape}-s{self.seed}"}
+        return f"{self.pool}-{self.kind}{parts[self.kind]}"
+
+    @property
+    def needs(self) -> list["Cell"]:
+        """Return the cells that have to be there before."""
+        rows, own = Cell("rows", self.pool), Cell("base", self.pool, shape=max(self.shape, 0))
+        return {"rows": [], "base": [rows], "proxy": [rows, own],
+                "inputs": [rows, Cell("base", self.pool), Cell("base", self.pool, shape=-1)],
+                "target": [Cell("inputs", self.pool), Cell("base", self.pool, shape=-1),
+                           Cell("proxy", self.pool, self.seed)]}[self.kind]
+
+
+def cells_of(setting: Setting) -> Iterator[Cell]:
+    """Yield the cells, those that say whether the setting proves anything first, then seed by seed."""
+    for pool in setting.pools:
+        yield from (Cell("rows", pool), Cell("base", pool, shape=-1), Cell("base", pool), Cell("inputs", pool))
+    for pool in setting.pools:
+        yield from _gate(setting, pool)
+    for number, part in itertools.product(range(3), setting.seeds):
+        for pool in setting.pools:
+            yield from (_main_budget, _other_budgets, _equal_tokens)[number](setting, pool, part)
+    for pool, shape in itertools.product(setting.pools, range(1, len(setting.other_proxies) + 1)):
+        yield Cell("base", pool, shape=shape)
+        yield from (Cell("proxy", pool, seed, shape) for seed in setting.seeds[:_OTHER_PROXY_SEEDS])
+
+
+def _gate(setting: Setting, pool: str) -> Iterator[Cell]:
+    """Yield what says whether more data helps, and how far seeds are apart."""
+    for seed in setting.seeds:
+        yield Cell("proxy", pool, seed)
+        yield Cell("target", pool, seed, arm=FULL)
+        yield Cell("target", pool, seed, arm=RANDOM, budget=setting.main_budget)
+    yield from (Cell("target", pool, seed, arm=FULL, alike=EPOCHS) for seed in setting.seeds[:_GATE_SEEDS])
+
+
+def _main_budget(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
+    for arm in arms_of(pool):
+        if arm != RANDOM:
+            yield Cell("target", pool, seed, arm=arm, budget=setting.main_budget)
+
+
+def _other_budgets(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
+    for budget in setting.budgets:
+        for arm in MAIN if budget != setting.main_budget else ():
+            if arm in arms_of(pool):
+                yield Cell("target", pool, seed, arm=arm, budget=budget)
+    if pool == "math":
+        yield Cell("target", pool, seed, arm=ONE_TASK, budget=setting.budgets[0])
+
+
+def _equal_tokens(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
+    for arm in _AT_EQUAL_TOKENS:
+        if arm in arms_of(pool):
+            yield Cell("target", pool, seed, arm=arm, budget=setting.main_budget, alike=TOKENS)
+
+
+def arms_of(pool: str) -> list[str]:
+    """Return the arms with a budget that tell something on a pool."""
+    left_out = {FULL, ONE_TASK, *(() if ROWS[pool].has_sources else ONE_SOURCE)}
+    return [arm for arm in ARMS if arm not in left_out]
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cells are kept, and what they are made from."""
+
+    folder: Path
+    data: Path
+    setting: Setting
+    model: Path | None = None
+
+    def file(self, cell: Cell, ending: str = ".json") -> Path:
+        """Return a file of a cell; the one of the facts is written last."""
+        return self.folder / f"{cell.name}{ending}"
+
+    def is_done(self, cell: Cell) -> bool:
+        """Tell whether the cell was made."""
+        return self.file(cell).exists()
+
+    def facts(self, cell: Cell) -> dict[str, Any]:
+        """Return what is known of a cell that was made."""
+        found: dict[str, Any] = json.loads(self.file(cell).read_text())
+        return found
+
+
+def make(place: Place, cell: Cell) -> str:
+    """Make a cell, if it is not there, and return what a person reads of it."""
+    if place.is_done(cell):
+        return f"{cell.name}: there"
+    started = time.perf_counter()
+    ways = {"rows": _make_rows, "base": _make_base, "proxy": _make_proxy, "inputs": _make_inputs, "target": _make_target}
+    try:
+        facts = ways[cell.kind](place, cell)
+    except InputError as error:  # a selector that has not enough candidates, say: that is a result
+        facts = {"refused": str(error)}
+    seconds = round(time.perf_counter() - started, 1)
+    facts = {**asdict(cell), **facts, "seconds": seconds, "commit": git_commit(), "device": str(DEVICE)}
+    _write(place.file(cell), lambda file: file.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n"))
+    told = {name: facts[name] for name in ("loss", "steps", "tokens", "refused", "rows") if name in facts}
+    return f"{cell.name}: {told}, {seconds:.0f} s"
+
+
+def _write(file: Path, write: Any) -> None:
+    half = file.with_name(f".{os.getpid()}-{file.name}")
+    write(half)
+    half.replace(file)
+
+
+def _tokenizer(place: Place, pool: str) -> PreTrainedTokenizerBase:
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(place.model or place.folder / f"{pool}-tokenizer")
+    return tokenizer
+
+
+def _make_rows(place: Place, cell: Cell) -> dict[str, Any]:
+    if place.model is None:
+        made = tokenizer_of(place.data, ROWS[cell.pool].base, place.setting)
+        made.save_pretrained(place.folder / f"{cell.pool}-tokenizer")
+    tokenizer = _tokenizer(place, cell.pool)
+    found = pool_rows(place.data, cell.pool, tokenizer, place.setting)
+    base = base_examples(place.data, cell.pool, tokenizer, place.setting)
+    for name, table in (("pool", found.pool), ("held_out", found.held_out), ("wanted", found.wanted), ("base", base)):
+        pq.write_table(table, place.file(cell, f"-{name}.parquet"))
+    return {**found.facts, "base_rows": base.num_rows, "vocabulary": len(tokenizer)}
+
+
+def _rows(place: Place, pool: str, name: str) -> pa.Table:
+    return pq.read_table(place.file(Cell("rows", pool), f"-{name}.parquet"))
+
+
+def shape_of(setting: Setting, shape: int) -> Shape:
+    """Return the shape that a cell's number stands for."""
+    return setting.target if shape == -1 else (setting.proxy, *setting.other_proxies)[shape]
+
+
+def _base(place: Place, pool: str, shape: int) -> Path:
+    if shape == -1 and place.model is not None:
+        return place.model
+    return place.file(Cell("base", pool, shape=shape), "")
+
+
+def _make_base(place: Place, cell: Cell) -> dict[str, Any]:
+    setting, folder = place.setting, _base(place, cell.pool, cell.shape)
+    held_out = _rows(place, cell.pool, "held_out")
+    if folder == place.model:
+        return {"loss": float(losses_of(loaded(folder), held_out).mean())}
+    tokenizer, rows = _tokenizer(place, cell.pool), _rows(place, cell.pool, "base")
+    model = fresh(shape_of(setting, cell.shape), len(tokenizer), tokenizer.eos_token_id, setting)
+    facts = train(model, rows, Training(setting.base_learning_rate, 2 * setting.batch, seed=0, epochs=1))
+    losses_N = losses_of(model, held_out)
+    model.save_pretrained(folder)
+    np.save(place.file(cell, ".npy"), losses_N)
+    return {**facts, "loss": float(losses_N.mean()), "weights": model.num_parameters()}
+
+
+def _make_proxy(place: Place, cell: Cell) -> dict[str, Any]:
+    setting, rows, found = place.setting, _rows(place, cell.pool, "pool"), {}
+    model = loaded(_base(place, cell.pool, cell.shape))
+    training = Training(setting.proxy_learning_rate, setting.batch, cell.seed, epochs=setting.proxy_epochs)
+    facts = train(model, rows, training, setting.num_points,
+                  lambda state, point: found.__setitem__(point.fraction, losses_of(state, rows)))
+    fractions = sorted(found)
+    np.savez(place.file(cell, ".npz"), fractions=np.array(fractions),
+             losses=np.stack([found[one] for one in fractions], axis=1).astype(np.float32))
+    return {**facts, "loss": float(found[fractions[-1]].mean()), "weights": model.num_parameters()}
+
+
+def _make_inputs(place: Place, cell: Cell) -> dict[str, Any]:
+    rows, wanted = _rows(place, cell.pool, "pool"), _rows(place, cell.pool, "wanted")
+    proxy, target = (loaded(_base(place, cell.pool, shape)) for shape in (0, -1))
+    alone = losses_of(proxy, without_prompt(rows, _tokenizer(place, cell.pool)))
+    np.savez(place.file(cell, ".npz"), embeddings=embeddings_of(proxy, rows), without_prompt=alone,
+             weighted=embeddings_of(target, rows, "weighted_mean"), wanted=embeddings_of(target, wanted, "weighted_mean"))
+    return {"rows": rows.num_rows}
+
+
+@functools.lru_cache(maxsize=2)
+def pool_of(place: Place, pool: str, seed: int, shape: int = 0) -> Pool:
+    """Return a pool with the losses of one proxy."""
+    rows, proxy = _rows(place, pool, "pool"), np.load(place.file(Cell("proxy", pool, seed, shape), ".npz"))
+    inputs = np.load(place.file(Cell("inputs", pool), ".npz"))
+    wanted = pa.table({"task": _rows(place, pool, "wanted")["task"], "embedding": list(inputs["wanted"])})
+    return Pool(rows.select(["example_id", "source", "num_supervised_tokens", "num_tokens"]), proxy["losses"],
+                proxy["fractions"], inputs["embeddings"], inputs["weighted"], wanted, inputs["without_prompt"],
+                place.setting.num_clusters)
+
+
+def _make_target(place: Place, cell: Cell) -> dict[str, Any]:
+    setting, pool = place.setting, pool_of(place, cell.pool, cell.seed)
+    positions = np.sort(ARMS[cell.arm](pool, max(1, round(cell.budget * len(pool))), cell.seed))
+    rows = _rows(place, cell.pool, "pool").take(pa.array(positions))
+    model, held_out = loaded(_base(place, cell.pool, -1)), _rows(place, cell.pool, "held_out")
+    tokens_each, pool_tokens_each = (float(np.mean(table["num_tokens"].to_numpy())) for table in (rows, pool.table))
+    passes = setting.steps * setting.batch / (setting.main_budget * len(pool))
+    length = {STEPS: {"steps": setting.steps}, EPOCHS: {"epochs": passes},
+              TOKENS: {"steps": max(1, round(setting.steps * pool_tokens_each / tokens_each))}}[cell.alike]
+    facts = train(model, rows, Training(setting.learning_rate, setting.batch, cell.seed, **length))
+    losses_N = losses_of(model, held_out)
+    np.save(place.file(cell, "-rows.npy"), positions.astype(np.int32))
+    np.save(place.file(cell, ".npy"), losses_N)
+    tasks = held_out["task"].to_pylist()
+    by_task = {task: float(losses_N[[one == task for one in tasks]].mean()) for task in dict.fromkeys(tasks)}
+    return {**facts, "rows": len(positions), "loss": float(losses_N.mean()), "by_task": by_task,
+            "tokens_each": tokens_each, "supervised_each": float(np.mean(rows["num_supervised_tokens"].to_numpy()))}
