@@ -66,12 +66,9 @@ def cells_of(setting: Setting) -> Iterator[Cell]:
         yield from (Cell("rows", pool), Cell("base", pool, shape=-1), Cell("base", pool), Cell("inputs", pool))
     for pool in setting.pools:
         yield from _gate(setting, pool)
-    for number, part in itertools.product(range(3), setting.seeds):
+    for number, part in itertools.product(range(4), setting.seeds):
         for pool in setting.pools:
-            yield from (_main_budget, _other_budgets, _equal_tokens)[number](setting, pool, part)
-    for pool, shape in itertools.product(setting.pools, range(1, len(setting.other_proxies) + 1)):
-        yield Cell("base", pool, shape=shape)
-        yield from (Cell("proxy", pool, seed, shape) for seed in setting.seeds[:_OTHER_PROXY_SEEDS])
+            yield from (_main_budget, _sizes, _other_budgets, _equal_tokens)[number](setting, pool, part)
 
 
 def _gate(setting: Setting, pool: str) -> Iterator[Cell]:
@@ -87,6 +84,13 @@ def _main_budget(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
     for arm in arms_of(pool):
         if arm != RANDOM:
             yield Cell("target", pool, seed, arm=arm, budget=setting.main_budget)
+
+
+def _sizes(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
+    """Yield proxies of other sizes, of the first seeds."""
+    for shape in range(1, len(setting.other_proxies) + 1) if seed in setting.seeds[:_OTHER_PROXY_SEEDS] else ():
+        yield Cell("base", pool, shape=shape)
+        yield Cell("proxy", pool, seed, shape)
 
 
 def _other_budgets(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:

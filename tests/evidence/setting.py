@@ -86,9 +86,9 @@ ROWS = {
 }
 
 _CPU = Setting(
-    size="cpu", pools=("math", "alpaca"), num_pool=3000, num_held_out=200, num_wanted=16, max_length=160,
+    size="cpu", pools=("math", "alpaca"), num_pool=3000, num_held_out=200, num_wanted=16, max_length=128,
     vocabulary=2048, target=Shape(96, 3, 4), proxy=Shape(48, 2, 2), other_proxies=(Shape(24, 1, 1), Shape(96, 3, 4)),
-    base_tokens=4_000_000, base_learning_rate=3e-3, batch=16, steps=200, learning_rate=1e-3, proxy_epochs=3,
+    base_tokens=2_000_000, base_learning_rate=3e-3, batch=16, steps=150, learning_rate=1e-3, proxy_epochs=3,
     proxy_learning_rate=2e-3, num_points=6, num_clusters=100, budgets=(0.01, 0.03, 0.11, 0.3), main_budget=0.11,
     seeds=(0, 1, 2, 3, 4),
 )

@@ -45,12 +45,22 @@ def test_cells_find_most_of_the_exact_neighbours_and_every_row_itself():
     cells = nearest_neighbours(rows, 10, rng(), exact_rows=1000, cell_candidates=800)
     shared = [len(np.intersect1d(a, b)) for a, b in zip(exact.positions_NK, cells.positions_NK, strict=True)]
     assert np.mean(shared) > 9
+    assert exact.recall == 1 and cells.recall == pytest.approx(np.mean(shared) / 10, abs=0.02), "of 1000 of the 3000 rows"
     assert (cells.positions_NK == np.arange(3000)[:, None]).any(axis=1).all()
     assert (np.diff(cells.positions_NK, axis=1) > 0).all(), "no neighbour twice"
 
 
+def test_recall_falls_where_rows_form_no_clusters_and_is_measured_over_all_rows():
+    rows = unit(rng().normal(size=(2500, 40)))  # about nothing
+    exact = nearest_neighbours(rows, 10, rng())
+    cells = nearest_neighbours(rows, 10, rng(1), exact_rows=1000, cell_candidates=320)
+    shared = np.mean([len(np.intersect1d(a, b)) for a, b in zip(exact.positions_NK, cells.positions_NK, strict=True)]) / 10
+    assert 0.2 < shared < 0.8 and cells.recall == pytest.approx(shared, abs=0.03)
+
+
 def test_a_crowd_of_equal_rows_is_cut_into_pieces():
     found = nearest_neighbours(unit(np.ones((1000, 4))), 5, rng(), exact_rows=100, cell_candidates=64)
+    assert found.recall == 1, "one as near as a true neighbour is one"
     assert (found.positions_NK == np.arange(1000)[:, None]).any(axis=1).all()
 
 

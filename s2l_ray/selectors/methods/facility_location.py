@@ -4,6 +4,8 @@ f(S) = sum_i max_{j in S} s_ij, maximised greedily (Nemhauser et al. 1978; lazil
 by Wei et al., "Submodularity in Data Subset Selection and Active Learning", ICML 2015.
 """
 
+from typing import Any
+
 import numpy as np
 
 from s2l_ray.numerics.facility import lazy_greedy
@@ -13,6 +15,8 @@ from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.selector import Choice, Selector
 from s2l_ray.tables.needs import Need
 
+_MOST_FOUND = 0.8
+
 
 class FacilityLocation(Selector):
     """Adds again and again the example that raises f most, with s = (1 + cosine) / 2 between nearest neighbours.
@@ -20,7 +24,7 @@ class FacilityLocation(Selector):
     Assumes that an example is served by its nearest chosen neighbour; dense regions count by their size, so it seeks
     typical examples where k-center seeks extremes. At least (1 - 1/e) of the best f. Nested; the score is the gain.
     The seed plays no part up to 20,000 examples: their neighbours are exact, above that they come from k-means cells
-    (`nearest_neighbours`).
+    (`nearest_neighbours`), and the finding `neighbour_recall` is the measured share of the true ones among them.
 
     Our choices: s is 0 beyond an example's `num_neighbours` nearest (at most the pool; above 20,000 examples 4096), and
     ties go to the first in the pool's order. Once all are served no example adds anything and the rest follows in that
@@ -41,7 +45,11 @@ class FacilityLocation(Selector):
         neighbours = nearest_neighbours(pool.embeddings_ND, min(config.num_neighbours, len(pool)), rng)
         chosen = lazy_greedy(neighbours, budget)
         share = float(chosen.gains_B.sum()) / len(pool)
-        return Choice(chosen.positions_B, scores_B=chosen.gains_B, facts={"mean_similarity": round(share, 4)})
+        facts: dict[str, Any] = {"mean_similarity": round(share, 4), "neighbour_recall": round(neighbours.recall, 3)}
+        if neighbours.recall < _MOST_FOUND:
+            facts["remarks"] = [f"{neighbours.recall:.0%} of the examples' nearest neighbours were found: their embeddings "
+                                "form few clusters, so this is a rougher choice than on a pool of up to 20,000"]
+        return Choice(chosen.positions_B, scores_B=chosen.gains_B, facts=facts)
 
 
 SELECTOR = FacilityLocation()
