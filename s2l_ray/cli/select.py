@@ -8,7 +8,7 @@ import typer
 
 from s2l_ray.cli.checkpoints import Checkpoints, with_checkpoints
 from s2l_ray.cli.output import exit_codes, print_json
-from s2l_ray.cli.work import Budget, Debug, DryRun, Open, Overrides, run_until
+from s2l_ray.cli.work import Budget, Debug, DryRun, Open, Overrides, run_recipe, run_until
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
 
@@ -38,6 +38,10 @@ def select(
     budget: Budget = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of clustering and sampling.")] = None,
     checkpoints: Checkpoints = None,
+    extend: Annotated[
+        str | None, typer.Option(metavar="RUN", help="A finished run, whose selection grows by the given rows without "
+                                 "another training; what it chose stays chosen.")
+    ] = None,
     rows: Annotated[
         str | None, typer.Option(help=f"Your rows, of which the chosen ones are written, too ({_FROM_FILE}).")
     ] = None,
@@ -73,7 +77,30 @@ def select(
             raise InputError("give a recipe, or --trajectories FILE.parquet")
         _refuse({"--kind": kind, "--drop-non-finite": drop_non_finite, "--embeddings": embeddings,
                  "--task-embeddings": task_embeddings, "--output": output, "--rows": rows, "--id-column": id_column})
+        if extend is not None:
+            _extend(extend, recipe, overrides or [], given, {"--checkpoints": checkpoints,
+                                                            "--task-examples": task_examples}, dry=dry, show=show)
+            return
         run_until("select", recipe, [*with_checkpoints(recipe, checkpoints, overrides), *asked], dry=dry, show=show)
+
+
+def _extend(
+    run: str, more: str, overrides: list[str], given: dict[str, object], useless: dict[str, object], *,
+    dry: bool, show: bool,
+) -> None:
+    """Grow a run's selection by more rows."""
+    from s2l_ray.cli.extend import extended, origins  # heavy: pyarrow
+    from s2l_ray.starter.kind import is_data  # heavy: pyarrow
+
+    refused = [name for name, value in {**useless, "--selector": given["selector"], "--seed": given["seed"]}.items()
+           if value is not None]
+    if refused:
+        raise InputError(f"{', '.join(refused)}: with --extend the run's own recipe says it: leave them out")
+    if not is_data(more):
+        raise InputError(f"--extend {run} takes new rows, a file or a folder, not {more!r}")
+    note(f"{run}: planning ...")
+    budget = None if given["budget"] is None else str(given["budget"])
+    run_recipe("select", lambda: extended(run, more, overrides, budget), dry=dry, show=show, facts=origins)
 
 
 def _refuse(for_file: dict[str, object]) -> None:

@@ -59,18 +59,26 @@ def run_until(
 ) -> None:
     """Run a recipe up to a stage and print what came of it, or with `dry` what would run."""
     note(f"{source}: planning ...")  # at once: what follows takes a second to load
+    run_recipe(stage, lambda: load(source, overrides), dry=dry, show=show, report=report, export=export)
+
+
+def run_recipe(
+    stage: str, load_it: "Callable[[], Recipe]", *, dry: bool, show: bool, report: bool = False,
+    export: Path | None = None, facts: "Callable[[RunPlan], dict[str, Any]] | None" = None,
+) -> None:
+    """Run what is loaded up to a stage; `facts` finds further results of the finished run."""
     from s2l_ray.pipeline.plan import plan_run  # heavy: pydantic and pyarrow, as the next two
     from s2l_ray.pipeline.run import run_plan
     from s2l_ray.results.results import collect_results, tables_of
 
     quiet()
-    plan = plan_run(load(source, overrides), stage)
+    plan = plan_run(load_it(), stage)
     if dry:
         _dry_run(plan.steps, plan.recipe, plan.storage)
         return
     with stdout_kept_free():
         done = run_plan(plan, shlex.join(["s2l", *sys.argv[1:]]))
-    results = collect_results(plan, done)
+    results = collect_results(plan, done) | (facts(plan) if facts else {})
     plan.storage.write_json(f"{plan.folder}/results.json", results)
     print_tables(tables_of(results))
     if export is not None:

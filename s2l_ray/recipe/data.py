@@ -33,6 +33,8 @@ class DataConfig(Section):
 
     path: Annotated[str | None, WHERE] = None
     """Data to select from: a file, a folder or a glob, local or any storage URI; docs/data.md lists the formats."""
+    more: Annotated[list[str], WHERE] = []
+    """Further files or folders of rows, which come behind the others: `s2l select --extend` puts new rows here."""
     hub_name: Annotated[str | None, WHERE] = None
     """Hugging Face data set to select from instead of `path`, for example TIGER-Lab/MathInstruct."""
     hub_config: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None

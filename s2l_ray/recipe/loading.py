@@ -63,6 +63,11 @@ def parse_text(text: str, name: str, overrides: Sequence[str] = ()) -> Recipe:
     return parse_recipe({"name": name, **_overridden(_read_yaml(text), overrides)})
 
 
+def parse_tree(tree: dict[str, Any], overrides: Sequence[str] = ()) -> Recipe:
+    """Return the recipe that a mapping is, such as a run's record's, overrides put in; InputError as `load_recipe`."""
+    return parse_recipe(_overridden(tree, overrides))
+
+
 def parse_recipe(tree: dict[str, Any]) -> Recipe:
     """Check a nested mapping against the recipe's tree. Model folders become absolute: workers run elsewhere."""
     return _with_absolute_models(_validated(Recipe, tree))

@@ -84,6 +84,7 @@ class Recipe(Section):
                  "selection.scores": self.selection.scores, "selection.required": self.selection.required,
                  "selection.forbidden": self.selection.forbidden,
                  "evaluation.harness.include_path": self.evaluation.harness.include_path}
+        named |= {f"data.more.{number}": path for number, path in enumerate(self.data.more)}
         for key, tasks in (("selection.task_examples", self.selection.task_examples),
                            ("evaluation.tasks", self.evaluation.tasks)):
             named |= {f"{key}.{number}.path": task.path for number, task in enumerate(tasks)}

@@ -9,7 +9,7 @@ from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.settings import WHERE, Count, Section, Seed
 from s2l_ray.recipe.task_rows import RowsOfTask
 
-FOR_ANY = ("per", "shares", "required", "forbidden")
+FOR_ANY = ("per", "shares", "required", "forbidden", "extends")
 """Settings that are no selector's own: every one with a budget takes them."""
 SelectorName = Annotated[str, known_in(SELECTORS)]
 
@@ -33,6 +33,8 @@ class SelectionConfig(Section):
     """Examples that are chosen in any case: ids, or a file of them (Parquet or JSON Lines with example_id, or text)."""
     forbidden: list[str] | str | None = None
     """Examples that are no candidates: ids, or a file of them."""
+    extends: Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")] | None = None
+    """A finished selection of the same storage (select/<this>) that grows by rows which were not there for it."""
     num_clusters: Count | Literal["auto"] = 100
     """k-means clusters K (of each stratum, with stratify_by); auto takes sqrt(N / 2), at most 1000."""
     normalise: Literal["none", "zscore", "ratio"] = "none"
@@ -67,6 +69,13 @@ class SelectionConfig(Section):
         if (self.per is not None or self.shares) and self.task_sources:
             raise ValueError(f"task_sources={self.task_sources} picks clusters over all sources: "
                              "leave per and shares unset")
+        return self
+
+    @model_validator(mode="after")
+    def _extends_its_own(self) -> Self:
+        if self.extends is not None and self.controls:
+            raise ValueError(f"extends keeps what one selector chose, which controls={self.controls} did not: "
+                             "leave them out")
         return self
 
     @model_validator(mode="after")

@@ -14,10 +14,11 @@ from s2l_ray.storage.hub import commit_of
 def scan_pool(storage: Storage, data: DataConfig) -> tuple[FileScan, ...]:
     """Scan the files of a pool, a data set of the hub being fetched first; InputError as `fetch_split`, `scan_all`."""
     if data.path is not None:
-        return scan_all(data.path, data.split)
+        return scan_all(data.path, data.split, data.more)
     assert data.hub_name is not None
-    return scan_all(fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision,
-                                data.hub_rows))
+    fetched = fetch_split(storage, data.hub_name, data.hub_config, data.split or "train", data.hub_revision,
+                          data.hub_rows)
+    return scan_all(fetched, None, data.more)
 
 
 def fetch_split(

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 from s2l_ray.errors import InputError
@@ -27,9 +28,18 @@ class _Digest:
         self.num_bytes += len(chunk)
 
 
-def scan_all(path: str, split: str | None = None) -> tuple[FileScan, ...]:
-    """Scan the files that a path means, side by side; InputError as `list_files` and `scan_file`."""
-    uris = list_files(path, split)
+def scan_all(path: str, split: str | None = None, more: Sequence[str] = ()) -> tuple[FileScan, ...]:
+    """Scan the files that a path means, and those that further ones do, side by side.
+
+    Raises
+    ------
+    InputError
+        As `list_files` and `scan_file`; or a file is meant twice.
+    """
+    uris = [*list_files(path, split), *(uri for one in more for uri in list_files(one))]
+    twice = next((uri for place, uri in enumerate(uris) if uri in uris[:place]), None) if more else None
+    if twice is not None:
+        raise InputError(f"data.more: {twice} is one of the rows' files already: leave it out")
     with ThreadPoolExecutor() as threads:
         return tuple(threads.map(lambda uri, name: scan_once(uri, rows_per_unit=ROWS_PER_UNIT, name=name),
                                  uris, file_names(uris)))

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import FOR_ANY, SelectionConfig
+from s2l_ray.selectors.grown import Earlier, grown
 from s2l_ray.selectors.named import NAMED, Named, named_identity, named_in
 from s2l_ray.selectors.per import placed, select_per_source
 from s2l_ray.selectors.pool import Pool
@@ -179,20 +180,28 @@ def composed(selector: Selector, pool: Pool, config: SelectionConfig) -> tuple[N
 
 
 def run_selector(
-    selector: Selector, pool: Pool, config: SelectionConfig, seed: int, parents: dict[str, str]
+    selector: Selector, pool: Pool, config: SelectionConfig, seed: int, parents: dict[str, str],
+    earlier: Earlier | None = None,
 ) -> tuple[pa.Table, dict[str, Any]]:
-    """Return the selection table, with its origin in the metadata, and the selector's findings."""
+    """Return the selection table, with its origin in the metadata, and the selector's findings.
+
+    `earlier` is the selection that this one extends, if it does.
+    """
     named, budget = composed(selector, pool, config)
     choice = choose(selector, pool, budget, config, np.random.default_rng(seed), named)
     positions, num_required = np.concatenate([named.required, choice.positions_B]), len(named.required)
     assert len(positions) == budget, f"{selector.name} chose {len(choice.positions_B)} rows, budget {budget}"
-    columns = [
-        pa.array(np.arange(budget), pa.int64()),
-        pool.example_ids.take(pa.array(positions)).cast(pa.string()),
-        *(pa.concat_arrays([pa.nulls(num_required, kind), _optional(values, len(choice.positions_B), kind)])
-          for values, kind in ((choice.clusters_B, pa.int32()), (choice.quotas_B, pa.int64()),
-                               (choice.distances_B, pa.float32()), (choice.scores_B, pa.float32()))),
-    ]
+    values = [pa.concat_arrays([pa.nulls(num_required, kind), _optional(of_each, len(choice.positions_B), kind)])
+              for of_each, kind in ((choice.clusters_B, pa.int32()), (choice.quotas_B, pa.int64()),
+                                    (choice.distances_B, pa.float32()), (choice.scores_B, pa.float32()))]
+    facts = choice.facts
+    if earlier is not None:
+        found = grown(pool, positions, earlier)
+        positions, places = found.positions_B, pa.array(found.places_B, mask=found.places_B < 0)
+        values = [of_each.take(places) for of_each in values]
+        facts = {**facts, "remarks": [*facts.get("remarks", []), found.remark]}
+    columns = [pa.array(np.arange(budget), pa.int64()), pool.example_ids.take(pa.array(positions)).cast(pa.string()),
+               *values]
     table = pa.table(columns, schema=SELECTION)
     check_selection(table, budget)
     origin = {
@@ -200,7 +209,7 @@ def run_selector(
         **selection_identity(selector, config, seed), "budget": budget, "budget_asked": config.budget,
         "seed": seed, "num_candidates": len(pool) - len(named.forbidden), "parents": parents,
     }
-    return with_metadata(table, origin), choice.facts
+    return with_metadata(table, origin), facts
 
 
 def choose(

@@ -19,12 +19,13 @@ from s2l_ray.rows.originals import json_lines, typed_table
 from s2l_ray.rows.picked import pick_rows
 from s2l_ray.selectors.bare import select_from_table
 from s2l_ray.selectors.early import early_agreement
+from s2l_ray.selectors.grown import Earlier, kept_positions
 from s2l_ray.selectors.per import quotas_of
 from s2l_ray.selectors.run import composed, pool_of, run_selector, selection_identity
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step, of_wanted
 from s2l_ray.stages.table import STAGES, stage_of
 from s2l_ray.stages.work import Sizes, Work
-from s2l_ray.storage.artifacts import Artifact, file_digest
+from s2l_ray.storage.artifacts import MANIFEST, Artifact, file_digest, read_manifest
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
 from s2l_ray.tables.losses_file import Kind, read_parquet, read_trajectories_file
@@ -70,12 +71,29 @@ def check_composition(config: SelectionConfig, examples: Artifact) -> None:
     InputError
         See `composed` and `quotas_of`.
     """
+    if config.extends:
+        pool = pool_of(chunked_from_shards(examples, "examples"), frozenset())
+        kept_positions(pool, _earlier(examples.storage, config))
     if config.required or config.forbidden or config.shares:
         pool = pool_of(chunked_from_shards(examples, "examples"), frozenset({Need.SOURCES} if config.shares else ()))
         selector = SELECTORS.find(config.selector)
         named, budget = composed(selector, pool, config)
         if config.shares and selector.takes_budget:
             quotas_of(pool.take(named.free(len(pool))), budget - len(named.required), config)
+
+
+def _earlier(storage: Storage, config: SelectionConfig) -> Earlier:
+    """Return the selection that is extended, which lies in the same storage."""
+    folder = f"select/{config.extends}"
+    if not storage.exists(f"{folder}/{MANIFEST}"):
+        raise InputError(f"selection.extends={config.extends}: {storage.uri_of(folder)} holds no finished selection")
+    examples = f"prepare/{read_manifest(storage, 'select', str(config.extends))['parents']['examples']}/examples"
+    candidates = [storage.read_table(f"{examples}/{name}", ["example_id"]) for name in storage.list_names(examples)]
+    if not candidates:
+        raise InputError(f"selection.extends={config.extends}: {storage.uri_of(examples)}, the rows that it was chosen "
+                         "from, is gone: start over without selection.extends")
+    chosen = storage.read_table(f"{folder}/selection.parquet", ["example_id"])
+    return Earlier(*(table["example_id"].combine_chunks() for table in (chosen, pa.concat_tables(candidates))))
 
 
 def work(step: Step, sizes: Sizes) -> Work:
@@ -145,7 +163,8 @@ def _select(
         pass_rates = _checked(chunked_from_shards(inputs[Need.PASS_RATES], "shards").read())
         table = _only(table, pass_rates)
     pool = pool_of(table, selector.needs, embeddings, scores, probes, _wanted(config, inputs), pass_rates)
-    selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents))
+    earlier = _earlier(artifact.storage, config) if config.extends else None
+    selection, facts = run_selector(selector, pool, config, seed, dict(artifact.parents), earlier)
     artifact.write_table("selection.parquet", selection)
     _write_subset(artifact, examples, selection["example_id"])
     artifact.write_json("findings.json", facts)

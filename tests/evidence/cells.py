@@ -89,7 +89,8 @@ def _main_budget(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
 def _sizes(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
     """Yield proxies of other sizes, of the first seeds."""
     for shape in range(1, len(setting.other_proxies) + 1) if seed in setting.seeds[:_OTHER_PROXY_SEEDS] else ():
-        yield Cell("base", pool, shape=shape)
+        if seed == setting.seeds[0]:
+            yield Cell("base", pool, shape=shape)
         yield Cell("proxy", pool, seed, shape)
 
 

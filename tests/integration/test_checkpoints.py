@@ -16,6 +16,8 @@ from s2l_ray.errors import InputError
 from s2l_ray.pipeline.plan import plan_run
 from s2l_ray.pipeline.run import run_plan
 from s2l_ray.quickstart import ASSETS
+from s2l_ray.recipe.loading import parse_tree
+from s2l_ray.results.record import find_record
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("here")]
 
@@ -112,32 +114,82 @@ def test_our_own_proxys_points_give_the_same_bytes(finished, tmp_path):
         assert theirs.storage.read_bytes(theirs.file(f"shards/{name}")) == scored.storage.read_bytes(scored.file(f"shards/{name}"))
 
 
-def test_a_finished_selection_grows_by_new_rows_without_another_training(finished, tmp_path):
+def test_a_finished_selection_grows_by_new_rows_without_another_training(finished, tmp_path, capsys):
     recipe, plan = finished[0], finished[1]
-    proxy, scored, select = (plan.step(*key).artifact for key in (("proxy",), ("trajectories",), ("select", "s2l")))
-    old = Path(recipe.data.path)
-    (tmp_path / "rows").mkdir()
-    shutil.copy(old, tmp_path / "rows" / "a.jsonl")
-    new = [{**json.loads(line), "id": f"new{n}", "instruction": f"Later: {json.loads(line)['instruction']}"}
-           for n, line in enumerate(old.read_text().splitlines()[:50])]
-    (tmp_path / "rows" / "b.jsonl").write_text("".join(json.dumps(row) + "\n" for row in new))
-    tree = recipe.model_dump() | {"name": "grown"}
-    tree["data"]["path"] = str(tmp_path / "rows")
-    tree["trajectory"]["checkpoints"] = proxy.storage.path(proxy.folder)
-    tree["selection"] |= {"required": select.storage.path(select.file("selection.parquet")), "budget": 60, "controls": []}
-    grown = plan_run(type(recipe).model_validate(tree), "select")
-    run_plan(grown, "test")
+    scored, select = (plan.step(*key).artifact for key in (("trajectories",), ("select", "s2l")))
+    more = tmp_path / "more.jsonl"
+    lines = [json.loads(line) for line in Path(recipe.data.path).read_text().splitlines()[:50]]
+    new = [{**row, "id": f"new{n}", "instruction": f"Later: {row['instruction']}"} for n, row in enumerate(lines)]
+    more.write_text("".join(json.dumps(row) + "\n" for row in [*new, lines[0]]))  # and one that is there already
+    run_folder = plan.storage.uri_of(plan.folder)
     before = select.read_table("selection.parquet")["example_id"].to_pylist()
-    after = grown.step("select", "s2l").artifact.read_table("selection.parquet")["example_id"].to_pylist()
-    assert set(after[: len(before)]) == set(before) and len(after) == 60
-    assert any(name.startswith("new") for name in after)
-    losses, again = (_losses(one) for one in (scored, grown.step("trajectories").artifact))
+    proxies = set((Path(plan.storage.uri) / "proxy").iterdir())
+    assert run("select", more, "--extend", run_folder, "--budget", 60, "name=grown", "data.max_bad_fraction=1") == 0
+    said = capsys.readouterr()
+    result = json.loads(said.out.splitlines()[-1])
+    (points,) = set((Path(plan.storage.uri) / "proxy").iterdir()) - proxies
+    assert not (points / "curve.parquet").exists(), "nothing was trained"
+    grown = find_record(str(Path(plan.storage.uri) / "runs" / "grown"), "")
+    folders = {step["label"]: f"{step['stage']}/{step['fingerprint']}" for step in grown.steps}
+    after = plan.storage.read_table(f"{folders['select s2l']}/selection.parquet")["example_id"].to_pylist()
+    assert after[: len(before)] == before and len(after) == 60
+    num_new = sum(name.startswith("new") for name in after)
+    assert {name.rpartition("/")[2]: count for name, count in result["extended"].items()} == {
+        Path(recipe.data.path).name: 60 - num_new, "more.jsonl": num_new}
+    assert f"{len(before)} were chosen before" in said.err
+    # As many new rows as starting over would choose, of 450 rows 60: about 50 x 60 / 450 = 6.7.
+    anew = plan_run(parse_tree(dict(grown.content["recipe"]), ["name=anew", "selection.extends=null"]), "select")
+    run_plan(anew, "test")
+    over = anew.step("select", "s2l").artifact.read_table("selection.parquet")["example_id"].to_pylist()
+    assert num_new == sum(name.startswith("new") for name in over) and 2 <= num_new <= 16
+    assert set(after) - set(before) <= set(over), "what is added is what starting over chooses"
+    losses = _losses(scored)
+    again = _losses_of(plan.storage, f"{folders['trajectories']}/shards")
     assert losses.keys() < again.keys() and len(again) == len(losses) + 50
     assert max(np.abs(np.subtract(losses[name], again[name])).max() for name in losses) < 1e-5, "another batch, no more"
+    # What has grown grows again, by its own name.
+    third = tmp_path / "third.jsonl"
+    third.write_text("".join(json.dumps({**row, "id": f"third{n}", "instruction": f"Last: {row['instruction']}"}) + "\n"
+                             for n, row in enumerate(lines[:20])))
+    assert run("select", third, "--extend", Path(plan.storage.uri) / "runs" / "grown", "--budget", 70) == 0
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert result["run"] == "grown-extended" and sum(result["extended"].values()) == 70
+    assert sum(name.endswith("third.jsonl") for name in result["extended"]) == 1
+
+
+def test_what_cannot_be_extended_is_refused_by_name(finished, tmp_path, capsys):
+    recipe, plan = finished[0], finished[1]
+    more = tmp_path / "more.jsonl"
+    more.write_text('{"instruction": "a", "output": "b"}\n')
+    run_folder = plan.storage.uri_of(plan.folder)
+    assert run("select", more, "--extend", run_folder, "--selector", "random", "--budget", 9) == 2
+    assert "--selector: with --extend the run's own recipe says it" in capsys.readouterr().err
+    assert run("select", "quickstart", "--extend", run_folder) == 2
+    assert "takes new rows" in capsys.readouterr().err
+    assert run("select", more, "--extend", tmp_path / "runs" / "none") == 2
+    assert "no run or sweep 'none'" in capsys.readouterr().err
+    assert run("select", recipe.data.path, "--extend", run_folder, "--budget", 60) == 2
+    assert "is one of the rows' files already" in capsys.readouterr().err
+    copy = tmp_path / "out"  # a storage whose proxy is gone
+    for folder in ("runs", "select"):
+        shutil.copytree(Path(plan.storage.uri) / folder, copy / folder)
+    shutil.copy(Path(plan.storage.uri) / "s2l-storage.json", copy)
+    assert run("select", more, "--extend", copy / "runs" / plan.recipe.name, "--budget", 60) == 2
+    said = capsys.readouterr().err
+    assert "the proxy of" in said and "is not there, unfinished or deleted" in said and "data.more" in said
+    record = json.loads((copy / "runs" / plan.recipe.name / "run.json").read_text())
+    record["recipe"]["selection"]["budget"] = 40
+    (copy / "runs" / plan.recipe.name / "run.json").write_text(json.dumps(record))
+    assert run("select", more, "--extend", copy / "runs" / plan.recipe.name) == 2
+    assert "say with --budget how many it is to have" in capsys.readouterr().err
 
 
 def _losses(artifact):
-    tables = [artifact.read_table(f"shards/{name}") for name in artifact.list_names("shards")]
+    return _losses_of(artifact.storage, artifact.file("shards"))
+
+
+def _losses_of(storage, folder):
+    tables = [storage.read_table(f"{folder}/{name}") for name in storage.list_names(folder)]
     return {row["example_id"]: row["losses"] for table in tables for row in table.to_pylist()}
 
 

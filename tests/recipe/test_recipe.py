@@ -27,7 +27,7 @@ SECTIONS = (Recipe, DataConfig, NearDuplicatesConfig, ModelConfig, LoraConfig, P
 # Where or how fast a run happens. Whoever adds a field decides here whether it changes what comes out.
 WHERE_FIELDS = {
     Recipe: {"name", "storage", "report_to"},
-    DataConfig: {"path", "hub_name", "hub_config", "hub_revision", "hub_rows", "split"},  # prepare hashes the files themselves
+    DataConfig: {"path", "more", "hub_name", "hub_config", "hub_revision", "hub_rows", "split"},  # prepare hashes the files themselves
     ModelConfig: {"path", "revision", "tokenizer"},  # the stages hash the model's own files
     NearDuplicatesConfig: set(),
     LoraConfig: set(),

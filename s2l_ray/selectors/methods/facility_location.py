@@ -47,8 +47,8 @@ class FacilityLocation(Selector):
         share = float(chosen.gains_B.sum()) / len(pool)
         facts: dict[str, Any] = {"mean_similarity": round(share, 4), "neighbour_recall": round(neighbours.recall, 3)}
         if neighbours.recall < _MOST_FOUND:
-            facts["remarks"] = [f"{neighbours.recall:.0%} of the examples' nearest neighbours were found: their embeddings "
-                                "form few clusters, so this is a rougher choice than on a pool of up to 20,000"]
+            facts["remarks"] = [f"{neighbours.recall:.0%} of the examples' nearest neighbours were found, since their "
+                                "embeddings form few clusters: a rougher choice than of up to 20,000 examples"]
         return Choice(chosen.positions_B, scores_B=chosen.gains_B, facts=facts)
 
 

@@ -1,0 +1,95 @@
+"""`s2l select --extend RUN MORE`: a finished selection grows by new rows, without another training."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from s2l_ray.errors import InputError
+from s2l_ray.progress.notes import note
+
+if TYPE_CHECKING:  # they take a second to load
+    from s2l_ray.pipeline.plan import RunPlan
+    from s2l_ray.recipe.recipe import Recipe
+    from s2l_ray.results.record import Record
+
+
+def extended(run: str, more: str, overrides: Sequence[str], budget: str | None) -> "Recipe":
+    """Return a run's recipe with more rows: scored at the points that its proxy left, what was chosen being kept.
+
+    Parameters
+    ----------
+    run
+        Folder or name of a run whose selection is finished.
+    more
+        A file, a folder or a glob of new rows.
+    budget
+        Of the grown selection; None keeps a budget that is a share.
+
+    Raises
+    ------
+    InputError
+        There is no such run, its selection is not finished, its proxy is gone, or the budget has to be said.
+    """
+    from s2l_ray.recipe.loading import parse_tree  # heavy: OmegaConf
+    from s2l_ray.results.record import find_record  # heavy: pyarrow
+
+    record = find_record(run, "./out")
+    if record.is_sweep:
+        raise InputError(f"--extend {run}: this is a sweep, whose trials each chose for themselves: give a run")
+    tree = dict(record.content["recipe"])
+    selection, trajectory = tree["selection"], tree["trajectory"]
+    if budget is None and not isinstance(selection["budget"], float):
+        raise InputError(f"--extend {run}: it chose {selection['budget']:,} examples; say with --budget how many it is "
+                         "to have with the new rows")
+    chosen = _step(record, "select", str(selection["selector"])).removeprefix("select/")
+    own = any(text.startswith("trajectory.checkpoints=") for text in overrides)
+    points = trajectory.get("checkpoints") or (None if own else _points(record))
+    tree |= {"name": f"{record.name}-extended", "storage": record.storage.uri}
+    place = more if "://" in more else str(Path(more).expanduser().absolute())
+    tree["data"] = {**tree["data"], "more": [*tree["data"].get("more", []), place]}
+    tree["trajectory"] = {**trajectory, "checkpoints": points}
+    tree["selection"] = {**selection, "extends": chosen, "controls": []}
+    asked = [] if budget is None else [f"selection.budget={budget}"]
+    return parse_tree(tree, [*overrides, *asked])
+
+
+def origins(plan: "RunPlan") -> dict[str, Any]:
+    """Return from which files the chosen rows are."""
+    examples = plan.step("prepare").artifact
+    selection = plan.step("select", plan.recipe.selection.selector).artifact
+    chosen = selection.read_table("selection.parquet", ["example_id"])
+    ids, files = set(chosen["example_id"].to_pylist()), Counter[str]()
+    for name in examples.list_names("originals"):
+        rows = examples.read_table(f"originals/{name}", ["example_id", "file"])
+        files.update(file for one, file in zip(rows["example_id"].to_pylist(), rows["file"].to_pylist(), strict=True)
+                     if one in ids)
+    note(f"chosen by file: {', '.join(f'{count:,} of {file}' for file, count in sorted(files.items()))}")
+    return {"extended": dict(sorted(files.items()))}
+
+
+def _step(record: "Record", stage: str, selector: str | None = None) -> str:
+    """Return the finished artifact's folder of a step of the run."""
+    wanted = stage if selector is None else f"{stage} {selector}"
+    found: Mapping[str, Any] | None = next((step for step in record.steps if step["label"] == wanted), None)
+    folder = None if found is None else f"{stage}/{found['fingerprint']}"
+    if folder is None or not record.storage.exists(f"{folder}/manifest.json"):
+        what = "selection" if stage == "select" else stage
+        place = "" if folder is None else f" ({record.storage.uri_of(folder)})"
+        raise InputError(f"--extend: the {what} of {record.uri}{place} is not there, unfinished or deleted: run its "
+                         f"command again ({record.content['command']}), or start over on all rows with data.more=[...]")
+    return folder
+
+
+def _points(record: "Record") -> str | None:
+    """Return the folder with the proxy's recorded points; None where the run had no proxy."""
+    if not any(step["stage"] == "proxy" for step in record.steps):
+        return None
+    from s2l_ray.storage.files import resolve_local  # heavy: pyarrow
+
+    place = record.storage.uri_of(_step(record, "proxy"))
+    local = resolve_local(place)
+    if local is None:
+        raise InputError(f"--extend reads the proxy's points from this machine: copy {place} here and give its place "
+                         "as trajectory.checkpoints")
+    return str(local)
