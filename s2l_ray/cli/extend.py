@@ -48,7 +48,8 @@ def extended(run: str, more: str, overrides: Sequence[str], budget: str | None) 
     tree |= {"name": f"{record.name}-extended", "storage": record.storage.uri}
     place = more if "://" in more else str(Path(more).expanduser().absolute())
     tree["data"] = {**tree["data"], "more": [*tree["data"].get("more", []), place]}
-    tree["trajectory"] = {**trajectory, "checkpoints": points}
+    scored = next((step["fingerprint"] for step in record.steps if step["stage"] == "trajectories"), None)
+    tree["trajectory"] = {**trajectory, "checkpoints": points, "known": scored}
     tree["selection"] = {**selection, "extends": chosen, "controls": []}
     asked = [] if budget is None else [f"selection.budget={budget}"]
     return parse_tree(tree, [*overrides, *asked])

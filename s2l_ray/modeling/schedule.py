@@ -30,6 +30,11 @@ class TrajectoryPoint:
     fraction: float
 
     @property
+    def record(self) -> dict[str, float]:
+        """Return what tables and manifests say of it."""
+        return {"step": self.step, "fraction": self.fraction}
+
+    @property
     def folder(self) -> str:
         """Return the folder of its weights; zero-padded so that names sort by time."""
         return f"point-{self.step:08d}"

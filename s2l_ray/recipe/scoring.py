@@ -51,6 +51,8 @@ class TrajectoryConfig(_Batches):
     """End the proxy's training when another point changes the clusters less than another seed of k-means does."""
     checkpoints: Annotated[str | None, WHERE] = None
     """Folder of your own training's checkpoints (checkpoint-<step>/): they are the points, and no proxy is trained."""
+    known: Annotated[str | None, Field(pattern=r"^[0-9a-f]{16}$"), WHERE] = None
+    """Losses in the same storage (trajectories/<this>) by the same points: shards that are the same are not scored."""
     precision: AskedPrecision = "auto"
     """Arithmetic of the forward pass; auto is bf16 where it is faster (GPUs, CPUs with AMX or AVX512-BF16)."""
 

@@ -46,9 +46,9 @@ class Grown:
 def grown(pool: Pool, anew_B: np.ndarray, earlier: Earlier) -> Grown:
     """Return what was chosen earlier, filled up to the same budget with what is chosen anew from all rows.
 
-    New rows come first among these, by rank, then old ones: an old row had its chance before, so to draw again among all
-    that are left would leave new rows a fraction of theirs. Each new row that a selection made anew holds is added, as
-    long as the budget allows.
+    New rows come first among these, by rank, then old ones: an old row had its chance before, so to draw again among
+    all that are left would leave new rows a fraction of theirs. Each new row that a selection made anew holds is added,
+    as long as the budget allows.
 
     Parameters
     ----------

@@ -60,7 +60,7 @@ def take_checkpoints(artifact: Artifact, found: tuple[Checkpoint, ...], recipe: 
             for file in checkpoint.files:
                 artifact.storage.upload_file(file, artifact.file(f"{folder}/{file.name}"))
     facts = {
-        "points": [{"step": point.step, "fraction": point.fraction} for point in points],
+        "points": [point.record for point in points],
         "rows": {"points": len(points)},
         "total_steps": 0,
         "checkpoints": [str(checkpoint.folder) for checkpoint in found],
@@ -96,7 +96,7 @@ def run_proxy(artifact: Artifact, examples: Artifact, recipe: Recipe) -> dict[st
              f"{1 - points[-1].fraction:.0%} of the training saved")
     artifact.write_table(CURVE_FILE, curve_table(result.pop("curve")))
     facts = {
-        "points": [{"step": point.step, "fraction": point.fraction} for point in points],
+        "points": [point.record for point in points],
         "rows": {"examples": num_examples},
         "planned_steps": schedule.total_steps,
         "precision": precision,

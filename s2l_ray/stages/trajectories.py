@@ -8,6 +8,7 @@ from typing import Any
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
+from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
@@ -15,13 +16,15 @@ from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
 from s2l_ray.modeling.speed import throughput_facts
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
+from s2l_ray.recipe.scoring import TrajectoryConfig
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work, scoring_work
-from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.storage.artifacts import MANIFEST, Artifact, folder_digest, read_manifest
 from s2l_ray.storage.files import Storage
-from s2l_ray.tables.schemas import trajectories_schema, with_metadata
+from s2l_ray.tables.schemas import trajectories_schema, trajectories_table, with_metadata
 
+_TOKENS = ["example_id", "input_ids", "supervised"]
 _MOST_HIDDEN = 0.1
 """Of what the proxy learned; what bf16 hides beyond it is said."""
 
@@ -53,17 +56,66 @@ def run_trajectories(artifact: Artifact, proxy: Artifact, examples: Artifact, re
     points = [TrajectoryPoint(**point) for point in proxy.manifest()["points"]]
     precision = settle_precision(artifact, recipe.trajectory.precision, recipe.resources)
     config = recipe.trajectory.model_copy(update={"precision": precision})
+    if config.known is not None:
+        _take_known(artifact, proxy, examples, config, points)
     arguments = {"artifact": artifact, "proxy": proxy, "examples": examples, "config": config, "points": points}
     run = run_shards("trajectories", artifact, examples, _scorer, arguments, recipe.resources)
     _check_losses(artifact, run.shards, len(points))
     facts = {
         **run.facts,
-        "points": [{"step": point.step, "fraction": point.fraction} for point in points],
+        "points": [point.record for point in points],
         "precision": precision,
         **_throughput_facts(run.rows, time.time() - started),
         **_agreement_facts(run.rows),
     }
     return artifact.publish(facts, started)
+
+
+def _take_known(
+    artifact: Artifact, proxy: Artifact, examples: Artifact, config: TrajectoryConfig, points: list[TrajectoryPoint]
+) -> None:
+    """Copy the losses of shards that are the same, rows and order, as those of trajectories by the same points.
+
+    They are what scoring would give, to the byte: a shard decides its own batches.
+    """
+    storage, folder = artifact.storage, f"trajectories/{config.known}"
+    if not storage.exists(f"{folder}/{MANIFEST}"):
+        raise InputError(f"trajectory.known={config.known}: {storage.uri_of(folder)} holds no finished trajectories")
+    manifest = read_manifest(storage, "trajectories", str(config.known))
+    parents = manifest["parents"]
+    reason = _differs(artifact, proxy, config, points, manifest, f"proxy/{parents['proxy']}")
+    if reason:
+        note(f"trajectories: {folder} {reason}, so every row is scored")
+        return
+    num_taken = 0
+    for shard in examples.list_names("examples"):
+        old = f"prepare/{parents['examples']}/examples/{shard}"
+        if not storage.exists(old):
+            continue
+        ours = examples.read_table(f"examples/{shard}")
+        if ours.select(_TOKENS).equals(storage.read_table(old, _TOKENS)):
+            losses = storage.read_table(f"{folder}/shards/{shard}", ["losses"])["losses"].combine_chunks()
+            table = trajectories_table(ours, losses, [point.record for point in points])
+            artifact.write_table(f"shards/{shard}", table)
+            num_taken += table.num_rows
+    note(f"trajectories: {num_taken:,} rows have their losses from {folder}: the others are scored")
+
+
+def _differs(
+    artifact: Artifact, proxy: Artifact, config: TrajectoryConfig, points: list[TrajectoryPoint],
+    manifest: dict[str, Any], other: str,
+) -> str | None:
+    """Return what makes known losses others than those that are asked for; `other` is the folder of their proxy."""
+    if manifest["identity"] != dict(artifact.identity) or manifest["precision"] != config.precision:
+        return f"was computed in {manifest['precision']} or other batches"
+    if [point["step"] for point in manifest["points"]] != [point.step for point in points]:
+        return "is by other points"
+    last = points[-1].folder
+    if not artifact.storage.exists(f"{other}/{last}"):
+        return f"is by points ({other}) that are gone and cannot be compared"
+    with proxy.local_folder(last) as own, artifact.storage.local_folder(f"{other}/{last}") as their:
+        same = folder_digest(own, (".safetensors",)) == folder_digest(their, (".safetensors",))
+    return None if same else "is by other weights"
 
 
 def _throughput_facts(rows: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:

@@ -5,7 +5,7 @@ T tokens, V vocabulary (`trajectories_NC`, `logits_BTV`).
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -72,6 +72,12 @@ def trajectories_schema(num_points: int) -> pa.Schema:
             ("losses", pa.list_(pa.float32(), num_points)),
         ]
     )
+
+
+def trajectories_table(examples: pa.Table, losses: pa.Array, points: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Return a trajectories table of examples: `losses` are lists of one for each of the points (step, fraction)."""
+    columns = [*(examples[name] for name in ("example_id", "source", "num_supervised_tokens")), losses]
+    return with_metadata(pa.table(columns, schema=trajectories_schema(len(points))), {"points": list(points)})
 
 
 def embeddings_schema(width: int) -> pa.Schema:

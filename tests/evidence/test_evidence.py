@@ -10,6 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
 
+from s2l_ray.recipe.loading import load_recipe  # noqa: E402
 from tests.evidence import run as command  # noqa: E402
 from tests.evidence.arms import ARMS, deciles, length_labels, loss_labels, source_labels  # noqa: E402
 from tests.evidence.cells import Cell, Place, arms_of, cells_of, make, pool_of  # noqa: E402
@@ -61,6 +62,14 @@ def test_a_cell_made_again_has_the_same_figures(made, tmp_path):
         make(again, needed)
     assert (np.load(again.file(cell, "-rows.npy")) == np.load(made.file(cell, "-rows.npy"))).all()
     assert np.load(again.file(cell, ".npy")) == pytest.approx(np.load(made.file(cell, ".npy")), abs=1e-5)
+
+
+def test_the_recipe_for_a_cluster_is_one_and_counts_the_trials_that_it_names():
+    recipe = load_recipe(ROOT / "tests" / "evidence" / "cluster.yaml")
+    space = recipe.sweep.space
+    chosen = len(space["selection.selector"]) * len(space["selection.budget"]) * len(space["seed"])
+    controls = len(space["selection.budget"]) * len(space["seed"]) + 1  # random everywhere, full once
+    assert f"{chosen + controls} trials" in (ROOT / "tests" / "evidence" / "cluster.yaml").read_text()
 
 
 @pytest.mark.parametrize(("arm", "labels"), [

@@ -33,7 +33,7 @@ WHERE_FIELDS = {
     LoraConfig: set(),
     ProxyConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints"},
     TargetConfig: {"micro_batch_size", "gradient_checkpointing", "packing", "num_checkpoints", "offload_optimizer"},
-    TrajectoryConfig: {"checkpoints"},
+    TrajectoryConfig: {"checkpoints", "known"},
     EmbeddingConfig: set(),
     ProbeConfig: set(),
     SamplingConfig: {"batch_size"},

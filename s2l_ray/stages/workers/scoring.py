@@ -19,7 +19,7 @@ from s2l_ray.modeling.schedule import TrajectoryPoint
 from s2l_ray.modeling.throughput import matmul_rate, scoring_operations
 from s2l_ray.recipe.scoring import TrajectoryConfig
 from s2l_ray.storage.artifacts import Artifact
-from s2l_ray.tables.schemas import shard_name, trajectories_schema, with_metadata
+from s2l_ray.tables.schemas import shard_name, trajectories_table
 
 _MEMORY_SHARE = 0.5  # of what is free, for all models of all scoring processes of one node
 _BYTES_PER_WEIGHT = {"fp32": 4, "bf16": 6}  # in bf16 the head and the embeddings are held in fp32 too
@@ -81,9 +81,7 @@ class ShardScorer:
 
     def _result(self, table: pa.Table, losses_NC: np.ndarray) -> pa.Table:
         losses = pa.FixedSizeListArray.from_arrays(pa.array(losses_NC.reshape(-1)), len(self._points))
-        columns = [*(table[name] for name in ("example_id", "source", "num_supervised_tokens")), losses]
-        result = pa.table(columns, schema=trajectories_schema(len(self._points)))
-        return with_metadata(result, {"points": [{"step": p.step, "fraction": p.fraction} for p in self._points]})
+        return trajectories_table(table, losses, [point.record for point in self._points])
 
     def _refuse_non_finite(self, shard: str, table: pa.Table, losses_NC: np.ndarray) -> None:
         bad = np.argwhere(~np.isfinite(losses_NC))
