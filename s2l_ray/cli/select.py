@@ -1,6 +1,7 @@
 """`s2l select`: by a recipe, or from anybody's table of trajectories."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -85,7 +86,7 @@ def select(
 
 
 def _extend(
-    run: str, more: str, overrides: list[str], given: dict[str, object], useless: dict[str, object], *,
+    run: str, more: str, overrides: list[str], given: Mapping[str, object], useless: Mapping[str, object], *,
     dry: bool, show: bool,
 ) -> None:
     """Grow a run's selection by more rows."""
