@@ -1,5 +1,6 @@
 """`s2l select --extend RUN MORE`: a finished selection grows by new rows, without another training."""
 
+import itertools
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
+from s2l_ray.storage.artifacts import MANIFEST
 
 if TYPE_CHECKING:  # they take a second to load
     from s2l_ray.pipeline.plan import RunPlan
@@ -39,20 +41,35 @@ def extended(run: str, more: str, overrides: Sequence[str], budget: str | None) 
         raise InputError(f"--extend {run}: this is a sweep, whose trials each chose for themselves: give a run")
     tree = dict(record.content["recipe"])
     selection, trajectory = tree["selection"], tree["trajectory"]
-    if budget is None and not isinstance(selection["budget"], float):
+    if tree["data"].get("limit") is not None:
+        raise InputError(f"--extend {run}: its data.limit={tree['data']['limit']:,} draws rows anew from all files, so "
+                         "what was chosen would not be among them: select anew from a file of the rows that it had")
+    given = {text.partition("=")[0] for text in overrides}
+    if budget is None and "selection.budget" not in given and not isinstance(selection["budget"], float):
         raise InputError(f"--extend {run}: it chose {selection['budget']:,} examples; say with --budget how many it is "
                          "to have with the new rows")
     chosen = _step(record, "select", str(selection["selector"])).removeprefix("select/")
-    own = any(text.startswith("trajectory.checkpoints=") for text in overrides)
-    points = trajectory.get("checkpoints") or (None if own else _points(record))
-    tree |= {"name": f"{record.name}-extended", "storage": record.storage.uri}
+    points = trajectory.get("checkpoints") or (None if "trajectory.checkpoints" in given else _points(record))
     place = more if "://" in more else str(Path(more).expanduser().absolute())
     tree["data"] = {**tree["data"], "more": [*tree["data"].get("more", []), place]}
-    scored = next((step["fingerprint"] for step in record.steps if step["stage"] == "trajectories"), None)
+    tree |= {"name": _free_name(record, tree["data"]["more"]), "storage": record.storage.uri}
+    scored = next((step["fingerprint"] for step in record.steps if step["stage"] == "trajectories"
+                   and record.storage.exists(f"trajectories/{step['fingerprint']}/{MANIFEST}")), None)
     tree["trajectory"] = {**trajectory, "checkpoints": points, "known": scored}
     tree["selection"] = {**selection, "extends": chosen, "controls": []}
     asked = [] if budget is None else [f"selection.budget={budget}"]
     return parse_tree(tree, [*overrides, *asked])
+
+
+def _free_name(record: "Record", more: Sequence[str]) -> str:
+    """Return the run's name with -extended; a number behind it where that is a run by other rows."""
+    for number in itertools.count(1):
+        name = f"{record.name}-extended{'' if number == 1 else f'-{number}'}"
+        file = f"runs/{name}/run.json"
+        there = record.storage.read_json(file)["recipe"]["data"].get("more") if record.storage.exists(file) else more
+        if list(there or []) == list(more):
+            return name
+    raise AssertionError("there is always another number")
 
 
 def origins(plan: "RunPlan") -> dict[str, Any]:
@@ -74,7 +91,7 @@ def _step(record: "Record", stage: str, selector: str | None = None) -> str:
     wanted = stage if selector is None else f"{stage} {selector}"
     found: Mapping[str, Any] | None = next((step for step in record.steps if step["label"] == wanted), None)
     folder = None if found is None else f"{stage}/{found['fingerprint']}"
-    if folder is None or not record.storage.exists(f"{folder}/manifest.json"):
+    if folder is None or not record.storage.exists(f"{folder}/{MANIFEST}"):
         what = "selection" if stage == "select" else stage
         place = "" if folder is None else f" ({record.storage.uri_of(folder)})"
         raise InputError(f"--extend: the {what} of {record.uri}{place} is not there, unfinished or deleted: run its "

@@ -1,18 +1,22 @@
 """Checkpoints of somebody's own training as trajectory points, instead of a proxy that is trained here."""
 
 import itertools
+import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.adapters import is_adapter
+from s2l_ray.modeling.adapters import BASE, is_adapter
 from s2l_ray.modeling.identity import model_identity
 from s2l_ray.recipe.model import ModelConfig
+from s2l_ray.storage.artifacts import MANIFEST
 
-_MODEL = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json")
+_MODEL = ("*.safetensors", "*.safetensors.index.json", "config.json", "generation_config.json", "adapter_config.json",
+          BASE)
 _TOKENIZER = ("tokenizer*", "vocab*", "merges.txt", "special_tokens_map.json", "added_tokens.json", "*.jinja")
 """What is taken of a checkpoint: the states of optimizer, schedule and random generators are left."""
 
@@ -69,6 +73,16 @@ def find_checkpoints(folder: str) -> tuple[Checkpoint, ...]:
         raise InputError(f"trajectory.checkpoints={folder!r}: some hold adapters and others whole models: move those "
                          "of another training elsewhere")
     return tuple(found)
+
+
+def fractions_of(folder: str, steps: Sequence[int]) -> list[float]:
+    """Return the fraction of the training at each checkpoint: of a proxy of ours as it says, else of the last one's."""
+    manifest = Path(folder).expanduser() / MANIFEST
+    content = json.loads(manifest.read_text(encoding="utf-8")) if manifest.is_file() else {}
+    points = content.get("points") if isinstance(content, dict) and content.get("stage") == "proxy" else None
+    if points and [point["step"] for point in points] == list(steps):
+        return [float(point["fraction"]) for point in points]
+    return [step / steps[-1] for step in steps]
 
 
 def checkpoints_identity(checkpoints: tuple[Checkpoint, ...]) -> list[list[Any]]:

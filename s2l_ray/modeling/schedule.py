@@ -8,7 +8,7 @@ from typing import Protocol
 import numpy as np
 
 from s2l_ray.errors import InputError
-from s2l_ray.modeling.checkpoints import find_checkpoints
+from s2l_ray.modeling.checkpoints import find_checkpoints, fractions_of
 from s2l_ray.modeling.tracked import Tracked
 from s2l_ray.recipe.scoring import TrajectoryConfig
 from s2l_ray.recipe.training import TrainingConfig
@@ -53,7 +53,7 @@ def plan_training(
 ) -> TrainingPlan:
     """Work out steps and trajectory points; the same for any number of workers.
 
-    With `trajectory.checkpoints` these are the points, their fraction counted to the last one, and no step is left.
+    With `trajectory.checkpoints` these are the points, their fraction that of `fractions_of`, and no step is left.
 
     Raises
     ------
@@ -62,7 +62,8 @@ def plan_training(
     """
     if trajectory is not None and trajectory.checkpoints is not None:
         steps = [checkpoint.step for checkpoint in find_checkpoints(trajectory.checkpoints)]
-        return TrainingPlan(0, tuple(TrajectoryPoint(step, step / steps[-1]) for step in steps))
+        fractions = fractions_of(trajectory.checkpoints, steps)
+        return TrainingPlan(0, tuple(map(TrajectoryPoint, steps, fractions)))
     steps_per_epoch = math.ceil(num_examples / config.global_batch_size)
     total = config.max_steps or math.ceil(steps_per_epoch * (config.epochs or 0))
     if trajectory is None:

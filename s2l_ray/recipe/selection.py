@@ -76,6 +76,9 @@ class SelectionConfig(Section):
         if self.extends is not None and self.controls:
             raise ValueError(f"extends keeps what one selector chose, which controls={self.controls} did not: "
                              "leave them out")
+        if self.extends is not None and (self.shares or self.per):
+            raise ValueError("extends keeps what was chosen and cannot keep the shares of sources too: leave per and "
+                             "shares unset, or start over")
         return self
 
     @model_validator(mode="after")

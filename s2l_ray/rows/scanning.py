@@ -36,13 +36,20 @@ def scan_all(path: str, split: str | None = None, more: Sequence[str] = ()) -> t
     InputError
         As `list_files` and `scan_file`; or a file is meant twice.
     """
-    uris = [*list_files(path, split), *(uri for one in more for uri in list_files(one))]
+    uris = [*list_files(path, split), *(uri for one in more for uri in _of_more(one))]
     twice = next((uri for place, uri in enumerate(uris) if uri in uris[:place]), None) if more else None
     if twice is not None:
         raise InputError(f"data.more: {twice} is one of the rows' files already: leave it out")
     with ThreadPoolExecutor() as threads:
         return tuple(threads.map(lambda uri, name: scan_once(uri, rows_per_unit=ROWS_PER_UNIT, name=name),
                                  uris, file_names(uris)))
+
+
+def _of_more(path: str) -> list[str]:
+    try:
+        return list_files(path)
+    except InputError as error:
+        raise InputError(f"data.more: {error} (data.split is of the other rows: name files here)") from error
 
 
 def scan_once(uri: str, *, rows_per_unit: int, name: str) -> FileScan:

@@ -64,6 +64,9 @@ def select_from_table(
     InputError
         The columns do not serve, or the budget does not fit.
     """
+    if config.extends is not None:
+        raise InputError(f"extends={config.extends} is of a run's storage: s2l select MORE --extend RUN; from a table, "
+                         "select anew")
     selector = SELECTORS.find(config.selector)
     table, dropped = raw, DROPPED.empty_table()
     if Need.TRAJECTORIES in selector.needs or drop_non_finite or kind != "nats":

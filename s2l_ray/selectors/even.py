@@ -32,7 +32,7 @@ def taken_evenly(
     quotas_K = water_filling(np.where(is_small_K, 0, sizes_K), min(budget, int(sizes_K[~is_small_K].sum())))
     chances_K = quotas_K / np.maximum(sizes_K, 1)
     visits = np.argsort(sizes_K, kind="stable")
-    taken = [take(members[k], int(quotas_K[k])) for k in visits if not is_small_K[k]]
+    taken = [np.empty(0, dtype=np.int64), *(take(members[k], int(quotas_K[k])) for k in visits if not is_small_K[k])]
     left = budget - int(quotas_K.sum())
     if left:
         rest = np.sort(np.concatenate([members[k] for k in np.flatnonzero(is_small_K)]))

@@ -43,7 +43,7 @@ class Grown:
                 f"{len(self.positions_B):,} are as if it had started over")
 
 
-def grown(pool: Pool, anew_B: np.ndarray, earlier: Earlier) -> Grown:
+def grown(pool: Pool, anew_B: np.ndarray, earlier: Earlier, num_required: int = 0, *, is_nested: bool = True) -> Grown:
     """Return what was chosen earlier, filled up to the same budget with what is chosen anew from all rows.
 
     New rows come first among these, by rank, then old ones: an old row had its chance before, so to draw again among
@@ -54,21 +54,28 @@ def grown(pool: Pool, anew_B: np.ndarray, earlier: Earlier) -> Grown:
     ----------
     anew_B : ndarray of positions
         The whole budget, chosen from all rows, by rank.
+    num_required
+        How many of these, the first ones, are in any case.
+    is_nested
+        Whether a lower rank is a better example. Where ranks go cluster by cluster, some are taken from all along them.
 
     Raises
     ------
     InputError
-        An example that was chosen earlier is not in the pool, or more were than the budget is.
+        As `kept_positions`.
     """
     kept = kept_positions(pool, earlier)
-    if len(kept) > len(anew_B):
-        raise InputError(f"selection.extends: {len(kept):,} were chosen before, the budget is {len(anew_B):,}: raise "
-                         "selection.budget")
+    assert len(kept) <= len(anew_B), "checked before, with the pool"
     is_old_B = pc.is_in(pool.example_ids.take(pa.array(anew_B)).cast(pa.string()),
                         value_set=earlier.candidates.cast(pa.string())).to_numpy(zero_copy_only=False)
     is_kept_B = np.isin(anew_B, kept)
-    others = np.concatenate([np.flatnonzero(~is_old_B), np.flatnonzero(is_old_B & ~is_kept_B)])
-    fresh = others[: len(anew_B) - len(kept)]
+    is_asked_B = (np.arange(len(anew_B)) < num_required) & ~is_kept_B
+    fresh = np.empty(0, dtype=np.int64)
+    for group in (is_asked_B, ~is_old_B & ~is_asked_B, is_old_B & ~is_kept_B & ~is_asked_B):
+        found, room = np.flatnonzero(group), len(anew_B) - len(kept) - len(fresh)
+        if len(found) > room:
+            found = found[:room] if is_nested else found[np.arange(room) * len(found) // max(room, 1)]
+        fresh = np.concatenate([fresh, found])
     place_of = dict(zip(anew_B.tolist(), range(len(anew_B)), strict=True))
     places_kept = np.array([place_of.get(position, -1) for position in kept.tolist()], dtype=np.int64)
     return Grown(np.concatenate([kept, anew_B[fresh]]), np.concatenate([places_kept, fresh]), int(is_kept_B.sum()),
@@ -88,3 +95,22 @@ def kept_positions(pool: Pool, earlier: Earlier) -> np.ndarray:
                          f"the pool any more, for example {missing[:3].to_pylist()}: add rows, and change none, or "
                          "start over")
     return found
+
+
+def check_earlier(pool: Pool, earlier: Earlier, forbidden: np.ndarray, budget: int) -> None:
+    """Refuse a selection that cannot grow.
+
+    Raises
+    ------
+    InputError
+        An example that was chosen earlier is not in the pool, or is forbidden; or more were than the budget is.
+    """
+    kept = kept_positions(pool, earlier)
+    if len(kept) > budget:
+        raise InputError(f"selection.extends: {len(kept):,} were chosen before, the budget is {budget:,}: raise "
+                         "selection.budget")
+    both = np.intersect1d(kept, forbidden)
+    if len(both):
+        named = pool.example_ids.take(pa.array(both[:3])).to_pylist()
+        raise InputError(f"selection.extends keeps {len(both):,} examples that selection.forbidden names, for example "
+                         f"{named}: start over without them, or allow them")

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import FOR_ANY, SelectionConfig
-from s2l_ray.selectors.grown import Earlier, grown
+from s2l_ray.selectors.grown import Earlier, check_earlier, grown
 from s2l_ray.selectors.named import NAMED, Named, named_identity, named_in
 from s2l_ray.selectors.per import placed, select_per_source
 from s2l_ray.selectors.pool import Pool
@@ -196,9 +196,11 @@ def run_selector(
                                     (choice.distances_B, pa.float32()), (choice.scores_B, pa.float32()))]
     facts = choice.facts
     if earlier is not None:
-        found = grown(pool, positions, earlier)
+        check_earlier(pool, earlier, named.forbidden, budget)
+        found = grown(pool, positions, earlier, num_required, is_nested=selector.is_nested)
         positions, places = found.positions_B, pa.array(found.places_B, mask=found.places_B < 0)
         values = [of_each.take(places) for of_each in values]
+        values[1] = _recounted(values[0], values[1])
         facts = {**facts, "remarks": [*facts.get("remarks", []), found.remark]}
     columns = [pa.array(np.arange(budget), pa.int64()), pool.example_ids.take(pa.array(positions)).cast(pa.string()),
                *values]
@@ -210,6 +212,14 @@ def run_selector(
         "seed": seed, "num_candidates": len(pool) - len(named.forbidden), "parents": parents,
     }
     return with_metadata(table, origin), facts
+
+
+def _recounted(clusters: pa.Array, quotas: pa.Array) -> pa.Array:
+    """Return how many examples of its cluster each is one of; null where it has none."""
+    if clusters.null_count == len(clusters):
+        return quotas
+    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(clusters).to_pylist()}
+    return pa.array([None if one is None else counts[one] for one in clusters.to_pylist()], quotas.type)
 
 
 def choose(

@@ -19,7 +19,7 @@ from s2l_ray.rows.originals import json_lines, typed_table
 from s2l_ray.rows.picked import pick_rows
 from s2l_ray.selectors.bare import select_from_table
 from s2l_ray.selectors.early import early_agreement
-from s2l_ray.selectors.grown import Earlier, kept_positions
+from s2l_ray.selectors.grown import Earlier, check_earlier
 from s2l_ray.selectors.per import quotas_of
 from s2l_ray.selectors.run import composed, pool_of, run_selector, selection_identity
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step, of_wanted
@@ -71,13 +71,12 @@ def check_composition(config: SelectionConfig, examples: Artifact) -> None:
     InputError
         See `composed` and `quotas_of`.
     """
-    if config.extends:
-        pool = pool_of(chunked_from_shards(examples, "examples"), frozenset())
-        kept_positions(pool, _earlier(examples.storage, config))
-    if config.required or config.forbidden or config.shares:
+    if config.required or config.forbidden or config.shares or config.extends:
         pool = pool_of(chunked_from_shards(examples, "examples"), frozenset({Need.SOURCES} if config.shares else ()))
         selector = SELECTORS.find(config.selector)
         named, budget = composed(selector, pool, config)
+        if config.extends:
+            check_earlier(pool, _earlier(examples.storage, config), named.forbidden, budget)
         if config.shares and selector.takes_budget:
             quotas_of(pool.take(named.free(len(pool))), budget - len(named.required), config)
 
@@ -87,7 +86,12 @@ def _earlier(storage: Storage, config: SelectionConfig) -> Earlier:
     folder = f"select/{config.extends}"
     if not storage.exists(f"{folder}/{MANIFEST}"):
         raise InputError(f"selection.extends={config.extends}: {storage.uri_of(folder)} holds no finished selection")
-    examples = f"prepare/{read_manifest(storage, 'select', str(config.extends))['parents']['examples']}/examples"
+    manifest = read_manifest(storage, "select", str(config.extends))
+    theirs = manifest["identity"]["selector"]
+    if theirs != config.selector:
+        raise InputError(f"selection.extends={config.extends} was chosen by {theirs}, not by {config.selector}: leave "
+                         f"selection.selector={theirs}, or start over")
+    examples = f"prepare/{manifest['parents']['examples']}/examples"
     candidates = [storage.read_table(f"{examples}/{name}", ["example_id"]) for name in storage.list_names(examples)]
     if not candidates:
         raise InputError(f"selection.extends={config.extends}: {storage.uri_of(examples)}, the rows that it was chosen "

@@ -12,6 +12,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
+from s2l_ray.modeling.adapters import BASE
 from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
 from s2l_ray.modeling.speed import throughput_facts
 from s2l_ray.progress.notes import note
@@ -65,7 +66,7 @@ def run_trajectories(artifact: Artifact, proxy: Artifact, examples: Artifact, re
         **run.facts,
         "points": [point.record for point in points],
         "precision": precision,
-        **_throughput_facts(run.rows, time.time() - started),
+        **_throughput_facts(run.rows, time.time() - started, needs_gpu=recipe.resources.use_gpu),
         **_agreement_facts(run.rows),
     }
     return artifact.publish(facts, started)
@@ -114,16 +115,21 @@ def _differs(
     if not artifact.storage.exists(f"{other}/{last}"):
         return f"is by points ({other}) that are gone and cannot be compared"
     with proxy.local_folder(last) as own, artifact.storage.local_folder(f"{other}/{last}") as their:
-        same = folder_digest(own, (".safetensors",)) == folder_digest(their, (".safetensors",))
-    return None if same else "is by other weights"
+        # Of adapters the base counts, too.
+        one, other_one = (folder_digest(place, (".safetensors",), also=BASE) for place in (own, their))
+    return None if one == other_one else "is by other weights"
 
 
-def _throughput_facts(rows: list[dict[str, Any]], wall_s: float) -> dict[str, Any]:
+def _throughput_facts(rows: list[dict[str, Any]], wall_s: float, *, needs_gpu: bool) -> dict[str, Any]:
     """Return, and say, how fast the pass was."""
     facts = throughput_facts(rows, wall_s)
     if rows:
         note(f"trajectories: {facts['tokens_per_s']:,.0f} tokens/s, {facts['peak_share']:.0%} of the rate of matrix "
              f"products while scoring, {facts['padding_share']:.1%} padding")
+    without = sum(row["device"] == "cpu" for row in rows)
+    if needs_gpu and without:
+        note(f"trajectories: {without:,} of {len(rows):,} shards were scored on CPUs though resources.use_gpu is on: "
+             "torch there sees no GPU; install a build with CUDA on these nodes")
     return facts
 
 

@@ -25,7 +25,7 @@ from tests.evidence.setting import EPOCHS, FULL, RANDOM, ROWS, S2L, STEPS, TOKEN
 
 _GATE_SEEDS = 3
 _OTHER_PROXY_SEEDS = 2
-_AT_EQUAL_TOKENS = (RANDOM, S2L, "s2l_as_in_code", "length_matched_random", "high_loss", "lp_lowest")
+_AT_EQUAL_TOKENS = (RANDOM, S2L, "s2l_as_in_code", "quota_of_lengths", "high_loss", "lp_lowest")
 
 
 @dataclass(frozen=True)
@@ -144,10 +144,7 @@ def make(place: Place, cell: Cell) -> str:
         return f"{cell.name}: there"
     started = time.perf_counter()
     ways = {"rows": _make_rows, "base": _make_base, "proxy": _make_proxy, "inputs": _make_inputs, "target": _make_target}
-    try:
-        facts = ways[cell.kind](place, cell)
-    except InputError as error:  # a selector that has not enough candidates, say: that is a result
-        facts = {"refused": str(error)}
+    facts = ways[cell.kind](place, cell)
     seconds = round(time.perf_counter() - started, 1)
     facts = {**asdict(cell), **facts, "seconds": seconds, "commit": git_commit(), "device": str(DEVICE)}
     _write(place.file(cell), lambda file: file.write_text(json.dumps(facts, indent=1, sort_keys=True) + "\n"))
@@ -241,7 +238,10 @@ def pool_of(place: Place, pool: str, seed: int, shape: int = 0) -> Pool:
 
 def _make_target(place: Place, cell: Cell) -> dict[str, Any]:
     setting, pool = place.setting, pool_of(place, cell.pool, cell.seed)
-    positions = np.sort(ARMS[cell.arm](pool, max(1, round(cell.budget * len(pool))), cell.seed))
+    try:
+        positions = np.sort(ARMS[cell.arm](pool, max(1, round(cell.budget * len(pool))), cell.seed))
+    except InputError as error:  # a selector that has not enough candidates, say: that is a result
+        return {"refused": str(error)}
     rows = _rows(place, cell.pool, "pool").take(pa.array(positions))
     model, held_out = loaded(_base(place, cell.pool, -1)), _rows(place, cell.pool, "held_out")
     tokens_each, pool_tokens_each = (float(np.mean(table["num_tokens"].to_numpy())) for table in (rows, pool.table))

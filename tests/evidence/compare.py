@@ -40,7 +40,7 @@ class Comparison:
     theirs: Arm
     estimate: SeedEstimate
     p_holm: float = field(default=float("nan"))
-    """Corrected for all comparisons of the table."""
+    """Corrected for all comparisons of its table."""
 
     @property
     def verdict(self) -> str:
@@ -82,9 +82,18 @@ class Results:
         """Return ours minus theirs, or None where one is not there yet."""
         if not self.losses.get(ours) or not self.losses.get(theirs):
             return None
-        chosen = slice(None) if task is None else self.tasks(ours.pool) == task
+        chosen = self.weighing_alike(ours.pool) if task is None else self.tasks(ours.pool) == task
         sides = ({seed: losses_N[chosen] for seed, losses_N in self.losses[arm].items()} for arm in (ours, theirs))
         return difference_over_seeds(*sides, np.random.default_rng(0))
+
+    def weighing_alike(self, pool: str) -> np.ndarray:
+        """Return which held-out rows count where every task is to weigh the same, (N,) bool: of each as many."""
+        tasks = self.tasks(pool)
+        names, counts = np.unique(tasks, return_counts=True)
+        chosen = np.zeros(len(tasks), dtype=bool)
+        for name in names:
+            chosen[np.flatnonzero(tasks == name)[: counts.min()]] = True
+        return chosen
 
     def tasks(self, pool: str) -> np.ndarray:
         """Return the task of each held-out row."""
@@ -99,7 +108,7 @@ class Results:
 
 
 def comparisons(results: Results) -> list[Comparison]:
-    """Return every arm beside random and beside full, p-values corrected for all of them together."""
+    """Return every arm beside random and beside full, p-values corrected within each table: one pool, budget, length."""
     found = []
     for ours in sorted(results.losses, key=str):
         beside = [Arm(ours.pool, RANDOM, ours.budget, ours.alike), Arm(ours.pool, FULL, 1.0, STEPS)]
@@ -107,8 +116,12 @@ def comparisons(results: Results) -> list[Comparison]:
             estimate = results.compared(ours, theirs) if ours != theirs else None
             if estimate is not None and estimate.num_seeds > 1:
                 found.append(Comparison(ours, theirs, estimate))
-    for one, adjusted in zip(found, holm([one.estimate.p for one in found]), strict=True):
-        one.p_holm = adjusted
+    families: dict[tuple[Any, ...], list[Comparison]] = defaultdict(list)
+    for one in found:
+        families[one.ours.pool, one.ours.budget, one.ours.alike, one.theirs.arm].append(one)
+    for family in families.values():
+        for one, adjusted in zip(family, holm([one.estimate.p for one in family]), strict=True):
+            one.p_holm = adjusted
     return found
 
 
@@ -124,12 +137,16 @@ def gate(results: Results, pool: str) -> dict[str, Any]:
 
 
 def detectable(results: Results, pool: str) -> float | None:
-    """Return the difference that the seeds of the setting see in four of five cases, known from random's own spread."""
+    """Return the difference that the seeds of the setting see in four of five cases, known from random's own spread.
+
+    In one comparison by itself: one of many, corrected, needs more.
+    """
     seeds = results.losses.get(Arm(pool, RANDOM, results.place.setting.main_budget, STEPS), {})
     count = len(results.place.setting.seeds)
     if len(seeds) < 2:
         return None
-    spread = float(np.std([losses_N.mean() for losses_N in seeds.values()], ddof=1))
+    chosen = results.weighing_alike(pool)
+    spread = float(np.std([losses_N[chosen].mean() for losses_N in seeds.values()], ddof=1))
     quantiles = stdtrit(count - 1, 0.975) + stdtrit(count - 1, 0.8)
     return float(quantiles * spread * np.sqrt(2 / count))
 

@@ -23,6 +23,7 @@ from rich.console import Console
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from s2l_ray.storage.artifacts import folder_digest
 from tests.evidence.cells import Cell, Place, cells_of, make
 from tests.evidence.setting import SIZES
 from tests.evidence.write import write_all
@@ -68,13 +69,17 @@ def main() -> None:
         parser.error(f"--size {asked.size} {'takes no' if setting.model is None else 'needs a'} --model")
     folder = asked.folder / setting.name()
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "setting.json").write_text(json.dumps(asdict(setting), indent=1) + "\n")
+    told = asdict(setting) | {"weights": asked.model and folder_digest(asked.model, (".safetensors", "config.json"))}
+    file = folder / "setting.json"
+    if file.exists() and json.loads(file.read_text()) != json.loads(json.dumps(told)):
+        parser.error(f"{folder} holds cells of another --model: give another --folder")
+    file.write_text(json.dumps(told, indent=1) + "\n")
     place = Place(folder, asked.data, setting, asked.model)
     workers = asked.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     left = run(place, asked.minutes, workers, Console(width=160))
-    told = write_all(place)
+    written = write_all(place)
     print(f"{len(left)} cells are left: run the same command again" if left else "all cells are made")
-    print(json.dumps({"folder": str(folder), "left": len(left), **told}))
+    print(json.dumps({"folder": str(folder), "left": len(left), **written}))
 
 
 if __name__ == "__main__":

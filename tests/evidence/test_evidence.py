@@ -89,6 +89,7 @@ def test_tenths_are_as_large_as_they_can_be():
 def known(differences, spread=0.01, num_rows=200):
     """Results of five seeds whose arms' losses are random's and these more."""
     results = object.__new__(Results)
+    results.tasks = lambda pool: np.repeat(["gsm8k_test", "math_mixture"], num_rows // 2)
     rng, seeds = np.random.default_rng(0), range(5)
     rows_N = rng.gamma(4.0, 0.5, num_rows)
     base = {seed: rows_N + rng.normal(0, spread) + rng.normal(0, 0.05, num_rows) for seed in seeds}
@@ -108,9 +109,24 @@ def test_what_is_better_or_worse_is_found_and_what_is_neither_is_not_told():
     assert gate(results, "math")["full at equal steps"]["helps"] is True
     assert gate(known({FULL: 0.0}), "math")["full at equal steps"]["helps"] is False
     told = {claim.text: claim.verdict for claim in claims(results)}
+    alone = known({"s2l": -0.05})
+    alone.losses = {arm: {0: seeds[0]} for arm, seeds in alone.losses.items()}
+    assert [claim.verdict for claim in claims(alone)] == ["cannot tell"], "one seed knows nothing of the spread of seeds"
     assert told["S2L's 11% are better than a random 11% (arXiv 2403.07384)"] == "reproduced"
     assert told["S2L's 11% reach all of the data at equal steps (arXiv 2403.07384)"] == "refuted here"
     assert told["... than bins of the mean loss: trajectories tell more than their mean"] == "reproduced"
+
+
+def test_every_task_weighs_the_same():
+    results = known({})
+    results.tasks = lambda pool: np.array(["a"] * 3 + ["b"] * 5)
+    assert results.weighing_alike("math").tolist() == [True] * 3 + [True] * 3 + [False] * 2
+
+
+def test_what_reaches_all_of_the_data_within_a_tenth_of_its_gain_counts():
+    found = {claim.text: claim for claim in claims(known({"s2l": -0.198, FULL: -0.2}))}
+    reached = found["S2L's 11% reach all of the data at equal steps (arXiv 2403.07384)"]
+    assert reached.verdict == "reproduced" and "within 0.0" in reached.figures
 
 
 def test_what_can_be_seen_grows_with_the_spread_of_seeds():

@@ -127,8 +127,8 @@ def test_a_finished_selection_grows_by_new_rows_without_another_training(finishe
     assert run("select", more, "--extend", run_folder, "--budget", 60, "name=grown", "data.max_bad_fraction=1") == 0
     said = capsys.readouterr()
     result = json.loads(said.out.splitlines()[-1])
-    (points,) = set((Path(plan.storage.uri) / "proxy").iterdir()) - proxies
-    assert not (points / "curve.parquet").exists(), "nothing was trained"
+    added = set((Path(plan.storage.uri) / "proxy").iterdir()) - proxies
+    assert not any((points / "curve.parquet").exists() for points in added), "nothing was trained"
     grown = find_record(str(Path(plan.storage.uri) / "runs" / "grown"), "")
     folders = {step["label"]: f"{step['stage']}/{step['fingerprint']}" for step in grown.steps}
     after = plan.storage.read_table(f"{folders['select s2l']}/selection.parquet")["example_id"].to_pylist()
@@ -186,6 +186,10 @@ def test_what_cannot_be_extended_is_refused_by_name(finished, tmp_path, capsys):
     assert "no run or sweep 'none'" in capsys.readouterr().err
     assert run("select", recipe.data.path, "--extend", run_folder, "--budget", 60) == 2
     assert "is one of the rows' files already" in capsys.readouterr().err
+    assert run("select", more, "--extend", run_folder, "--budget", 60, "selection.selector=random") == 2
+    assert "was chosen by s2l, not by random" in capsys.readouterr().err
+    assert run("select", more, "--extend", run_folder, "--budget", 20) == 2
+    assert "44 were chosen before, the budget is 20" in capsys.readouterr().err
     copy = tmp_path / "out"  # a storage whose proxy is gone
     for folder in ("runs", "select"):
         shutil.copytree(Path(plan.storage.uri) / folder, copy / folder)

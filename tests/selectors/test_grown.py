@@ -7,7 +7,7 @@ import pytest
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
-from s2l_ray.selectors.grown import Earlier, grown, kept_positions
+from s2l_ray.selectors.grown import Earlier, check_earlier, grown, kept_positions
 from s2l_ray.selectors.pool import Pool
 from s2l_ray.selectors.run import pool_of, run_selector
 
@@ -35,8 +35,23 @@ def test_new_rows_that_the_budget_has_no_room_for_are_left_out_by_rank():
 def test_a_row_that_is_gone_and_a_budget_that_is_too_small_are_refused():
     with pytest.raises(InputError, match=r"1 of the 2 chosen before are no examples of the pool any more, for example \['e9'\]"):
         kept_positions(Pool(ids(0, 1)), Earlier(ids(1, 9), ids(1, 9)))
+    none = np.empty(0, dtype=np.int64)
     with pytest.raises(InputError, match=r"2 were chosen before, the budget is 1: raise selection[.]budget"):
-        grown(Pool(ids(0, 1)), np.array([0]), Earlier(ids(0, 1), ids(0, 1)))
+        check_earlier(Pool(ids(0, 1)), Earlier(ids(0, 1), ids(0, 1)), none, 1)
+    with pytest.raises(InputError, match=r"keeps 1 examples that selection[.]forbidden names, for example \['e1'\]"):
+        check_earlier(Pool(ids(0, 1, 2)), Earlier(ids(0, 1), ids(0, 1)), np.array([1]), 3)
+    with pytest.raises(ValueError, match="leave per and shares unset"):
+        SelectionConfig(extends="0" * 16, shares={"a": 0.5})
+    with pytest.raises(ValueError, match="extends keeps what one selector chose"):
+        SelectionConfig(extends="0" * 16, controls=["random"])
+
+
+def test_required_examples_come_before_new_ones_and_ranks_by_cluster_are_taken_along_all_of_them():
+    # Anew: required 5 and 6 (5 is kept), then new 10 to 17 by rank. Room for five beside the kept 5: 6, then four of eight.
+    pool, anew = Pool(ids(*range(20))), np.array([5, 6, *range(10, 18)])[:10]
+    earlier = Earlier(ids(5, 0, 1, 2, 3), ids(*range(10)))
+    assert grown(pool, anew, earlier, 2).positions_B.tolist() == [5, 0, 1, 2, 3, 6, 10, 11, 12, 13]
+    assert grown(pool, anew, earlier, 2, is_nested=False).positions_B.tolist() == [5, 0, 1, 2, 3, 6, 10, 12, 14, 16]
 
 
 def table(count):
@@ -68,4 +83,5 @@ def test_new_rows_get_the_part_that_starting_over_gives_them(name):
     # What is kept has its cluster where starting over chooses it too; a missing one is null, as a required example's is.
     if name == "s2l":
         clusters = after["cluster"].to_pylist()
+        assert after["quota"].to_pylist() == [None if one is None else clusters.count(one) for one in clusters]
         assert all((cluster is None) == (one not in anew) for one, cluster in zip(chosen, clusters, strict=True))

@@ -64,6 +64,13 @@ def test_clusters_below_the_least_size_give_only_what_the_others_have_not(name, 
     assert all(i >= 98 for i in chosen[98:]), "what is left over comes last"
 
 
+def test_a_source_of_small_clusters_alone_may_have_nothing_to_give():
+    # Budget 6 over eleven sources: the ten small ones, whose rows are clusters of one, give 0 or 1, the large one the rest.
+    sources = [f"small{n % 10}" for n in range(100)] + ["large"] * 100
+    selection, _ = select(table(random_losses(200), sources), budget=6, num_clusters=100, stratify_by="source", least_cluster_size=3)
+    assert len(selection) == 6
+
+
 def test_what_is_left_over_is_drawn_from_small_clusters_alike():
     # One large cluster of 3 and three clusters of 2, 2, 1; budget 5 leaves two of those five rows to a draw.
     losses = np.repeat([[1], [30], [60], [90]], [3, 2, 2, 1], axis=0).astype(float)

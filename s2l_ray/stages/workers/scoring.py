@@ -58,6 +58,7 @@ class ShardScorer:
             "num_tokens": num_tokens * num_points,
             "num_padded_tokens": padded_tokens(lengths, self._size.tokens, padding_multiple(self._device)) * num_points,
             "batch_tokens": self._size.tokens,
+            "device": self._device.type,
             "operations": scoring_operations(self._loaded[1][0].model, num_tokens, num_supervised) * num_points,
             "model_s": model_s,
             "peak_rate": self._peak_rate,
