@@ -82,18 +82,16 @@ class Results:
         """Return ours minus theirs, or None where one is not there yet."""
         if not self.losses.get(ours) or not self.losses.get(theirs):
             return None
-        chosen = self.weighing_alike(ours.pool) if task is None else self.tasks(ours.pool) == task
-        sides = ({seed: losses_N[chosen] for seed, losses_N in self.losses[arm].items()} for arm in (ours, theirs))
+        weights_N = self.weights(ours.pool) if task is None else np.ones(len(self.tasks(ours.pool)))
+        chosen = slice(None) if task is None else self.tasks(ours.pool) == task
+        sides = ({seed: (weights_N * losses_N)[chosen] for seed, losses_N in self.losses[arm].items()}
+                 for arm in (ours, theirs))
         return difference_over_seeds(*sides, np.random.default_rng(0))
 
-    def weighing_alike(self, pool: str) -> np.ndarray:
-        """Return which held-out rows count where every task is to weigh the same, (N,) bool: of each as many."""
-        tasks = self.tasks(pool)
-        names, counts = np.unique(tasks, return_counts=True)
-        chosen = np.zeros(len(tasks), dtype=bool)
-        for name in names:
-            chosen[np.flatnonzero(tasks == name)[: counts.min()]] = True
-        return chosen
+    def weights(self, pool: str) -> np.ndarray:
+        """Return what held-out rows weigh, (N,) of mean 1, so that every task weighs the same."""
+        _, of_task_N, counts = np.unique(self.tasks(pool), return_inverse=True, return_counts=True)
+        return len(of_task_N) / (len(counts) * counts[of_task_N])
 
     def tasks(self, pool: str) -> np.ndarray:
         """Return the task of each held-out row."""
@@ -145,8 +143,8 @@ def detectable(results: Results, pool: str) -> float | None:
     count = len(results.place.setting.seeds)
     if len(seeds) < 2:
         return None
-    chosen = results.weighing_alike(pool)
-    spread = float(np.std([losses_N[chosen].mean() for losses_N in seeds.values()], ddof=1))
+    weights_N = results.weights(pool)
+    spread = float(np.std([(weights_N * losses_N).mean() for losses_N in seeds.values()], ddof=1))
     quantiles = stdtrit(count - 1, 0.975) + stdtrit(count - 1, 0.8)
     return float(quantiles * spread * np.sqrt(2 / count))
 

@@ -94,6 +94,7 @@ def known(differences, spread=0.01, num_rows=200):
     rows_N = rng.gamma(4.0, 0.5, num_rows)
     base = {seed: rows_N + rng.normal(0, spread) + rng.normal(0, 0.05, num_rows) for seed in seeds}
     results.place = Place(Path(), Path(), SIZES["cpu"])
+    results.cells, results.facts = [], {}
     results.losses, results.refused = {Arm("math", RANDOM, 0.11, STEPS): base}, {}
     for name, difference in differences.items():
         results.losses[Arm("math", name, 1.0 if name == FULL else 0.11, STEPS)] = {
@@ -120,7 +121,10 @@ def test_what_is_better_or_worse_is_found_and_what_is_neither_is_not_told():
 def test_every_task_weighs_the_same():
     results = known({})
     results.tasks = lambda pool: np.array(["a"] * 3 + ["b"] * 5)
-    assert results.weighing_alike("math").tolist() == [True] * 3 + [True] * 3 + [False] * 2
+    weights = results.weights("math")  # 8 / (2 x 3) and 8 / (2 x 5)
+    assert weights == pytest.approx([4 / 3] * 3 + [0.8] * 5)
+    losses = np.array([3.0] * 3 + [1.0] * 5)
+    assert (weights * losses).mean() == pytest.approx(2), "the mean of the tasks' means"
 
 
 def test_what_reaches_all_of_the_data_within_a_tenth_of_its_gain_counts():

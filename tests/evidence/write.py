@@ -45,7 +45,7 @@ def evidence(results: Results) -> dict[str, Any]:
                          "chosen": chosen(results, pool, [FULL, *arms_of(pool)])} for pool in pools},
         "comparisons": [one.to_dict() for one in comparisons(results)],
         "losses": [{"pool": arm.pool, "arm": arm.arm, "budget": arm.budget, "alike": arm.alike,
-                    "seeds": {str(seed): float(losses_N.mean()) for seed, losses_N in sorted(seeds.items())}}
+                    "seeds": {str(seed): float((results.weights(arm.pool) * losses_N).mean()) for seed, losses_N in sorted(seeds.items())}}
                    for arm, seeds in sorted(results.losses.items(), key=str)],
         "refused": [{"pool": arm.pool, "arm": arm.arm, "budget": arm.budget, "why": why}
                     for arm, why in sorted(results.refused.items(), key=str)],
