@@ -63,26 +63,33 @@ def select(
         if task_examples is not None:
             asked += _for_a_task(task_examples, selector)
         if trajectories is not None:
-            if task_examples is not None:
-                raise InputError("--task-examples goes through a model: with --trajectories give --task-embeddings")
-            if checkpoints is not None:
-                raise InputError("--checkpoints and --trajectories both say where the losses come from: give one")
-            if dry or show:
-                raise InputError("--dry-run and --open are about a recipe's run: leave them out with --trajectories")
+            _refuse_beside_a_table(task_examples, checkpoints, extend, of_a_run=dry or show)
             settings = [*asked, *(text for text in (recipe, *(overrides or [])) if text)]
             beside = {"embeddings": embeddings, "task_embeddings": task_embeddings}
-            _from_file(trajectories, settings, kind or "nats", drop_non_finite, beside, output or Path("selection"),
-                       rows, id_column)
-            return
+            return _from_file(trajectories, settings, kind or "nats", drop_non_finite, beside,
+                              output or Path("selection"), rows, id_column)
         if recipe is None:
             raise InputError("give a recipe, or --trajectories FILE.parquet")
         _refuse({"--kind": kind, "--drop-non-finite": drop_non_finite, "--embeddings": embeddings,
                  "--task-embeddings": task_embeddings, "--output": output, "--rows": rows, "--id-column": id_column})
         if extend is not None:
-            _extend(extend, recipe, overrides or [], given, {"--checkpoints": checkpoints,
-                                                            "--task-examples": task_examples}, dry=dry, show=show)
-            return
-        run_until("select", recipe, [*with_checkpoints(recipe, checkpoints, overrides), *asked], dry=dry, show=show)
+            told = {"--checkpoints": checkpoints, "--task-examples": task_examples}
+            return _extend(extend, recipe, overrides or [], given, told, dry=dry, show=show)
+        return run_until("select", recipe, [*with_checkpoints(recipe, checkpoints, overrides), *asked], dry=dry, show=show)
+
+
+def _refuse_beside_a_table(
+    task_examples: str | None, checkpoints: str | None, extend: str | None, *, of_a_run: bool
+) -> None:
+    """Refuse the options that --trajectories leaves nothing to do."""
+    if task_examples is not None:
+        raise InputError("--task-examples goes through a model: with --trajectories give --task-embeddings")
+    if checkpoints is not None:
+        raise InputError("--checkpoints and --trajectories both say where the losses come from: give one")
+    if extend is not None:
+        raise InputError("--extend is about a run, which has its own losses: leave --trajectories out")
+    if of_a_run:
+        raise InputError("--dry-run and --open are about a recipe's run: leave them out with --trajectories")
 
 
 def _extend(

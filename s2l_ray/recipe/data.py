@@ -33,8 +33,6 @@ class DataConfig(Section):
 
     path: Annotated[str | None, WHERE] = None
     """Data to select from: a file, a folder or a glob, local or any storage URI; docs/data.md lists the formats."""
-    more: Annotated[list[str], WHERE] = []
-    """Further files or folders of rows, which come behind the others: `s2l select --extend` puts new rows here."""
     hub_name: Annotated[str | None, WHERE] = None
     """Hugging Face data set to select from instead of `path`, for example TIGER-Lab/MathInstruct."""
     hub_config: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None
@@ -45,6 +43,8 @@ class DataConfig(Section):
     """First rows of `hub_name` to stream, instead of downloading all of it; null downloads it."""
     split: Annotated[str | None, Field(pattern=r"^[^/\\]+$"), WHERE] = None
     """Split to take: of `hub_name`, where null takes train, or of a folder whose files are named after several."""
+    more: Annotated[list[str], WHERE] = []
+    """Further files or folders of rows, which come behind the others: `s2l select --extend` puts new rows here."""
     format: ShapeName = "auto"
     """Row format; auto finds it out from the columns."""
     columns: dict[str, str] = {}
