@@ -75,7 +75,7 @@ def select(
         if extend is not None:
             told = {"--checkpoints": checkpoints, "--task-examples": task_examples}
             return _extend(extend, recipe, overrides or [], given, told, dry=dry, show=show)
-        return run_until("select", recipe, [*with_checkpoints(recipe, checkpoints, overrides), *asked], dry=dry, show=show)
+        run_until("select", recipe, [*with_checkpoints(recipe, checkpoints, overrides), *asked], dry=dry, show=show)
 
 
 def _refuse_beside_a_table(
