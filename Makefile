@@ -30,9 +30,11 @@ test: test-unit test-integration  ## run all tests, real Ray included: about hal
 test-unit: install  ## the tests that start no Ray: two minutes
 	$(RUN)/python -m pytest -q -n auto -m 'not integration and not slow and not long'
 
-# One after another: trainings whose workers meet in every step come to a halt beside others on two cores.
-test-integration: install  ## the tests on real Ray, file by file: those of a file share a cluster, and start others
-	$(RUN)/python -m pytest -v --maxfail=5 -m '(integration or slow) and not long'
+# Two files at a time, whose workers are as urgent as what waits for them; some have the machine to themselves.
+TOGETHER := (integration or slow) and not long
+test-integration: install  ## the tests on real Ray, two files at a time: those of a file share a cluster, and start others
+	RAY_worker_niceness=0 $(RUN)/python -m pytest -v -n 2 --dist loadfile --maxfail=5 -m '$(TOGETHER) and not undisturbed'
+	$(RUN)/python -m pytest -v --maxfail=5 -m '$(TOGETHER) and undisturbed'
 
 test-long: install  ## runs under attack, two hosts, wheels, trainers: hours, some as root, not run by CI
 	$(RUN)/python -m pytest -q -m long

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 pytestmark = [
-    pytest.mark.integration, pytest.mark.slow,
+    pytest.mark.integration, pytest.mark.slow, pytest.mark.undisturbed,
     pytest.mark.skipif(os.geteuid() != 0, reason="mounts, fills and remounts small disks: needs root"),
 ]
 SCRIPT = Path(__file__).resolve().parent / "chaos.py"

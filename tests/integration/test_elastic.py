@@ -11,7 +11,7 @@ from ray.autoscaler.v2.sdk import get_cluster_status
 from ray.core.generated.autoscaler_pb2 import DRAIN_NODE_REASON_PREEMPTION
 from transformers import AutoModelForCausalLM
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.undisturbed]
 
 PROXY = {"selection.controls": [], "evaluation.tasks": [], "target.max_steps": 1, "target.zero_stage": 0}
 
