@@ -22,12 +22,14 @@ _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
 def write_all(place: Place) -> dict[str, Any]:
-    """Write evidence.json, evidence.md and evidence.html of what there is, and return the last line's facts."""
+    """Write evidence.json, .md and .html of what there is, and cells.jsonl; return the last line's facts."""
     results = Results(place)
     told = evidence(results)
     (place.folder / "evidence.json").write_text(json.dumps(told, indent=1) + "\n")
     (place.folder / "evidence.md").write_text(markdown(told))
     (place.folder / "evidence.html").write_text(page(told))
+    lines = (json.dumps({"name": name, **facts}, sort_keys=True) for name, facts in sorted(results.facts.items()))
+    (place.folder / "cells.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return {"cells": len(results.cells), "comparisons": len(told["comparisons"]),
             "claims": {claim["claim"] + f" [{claim['pool']}]": claim["verdict"] for claim in told["claims"]}}
 
