@@ -79,8 +79,8 @@ class Results:
         return [pool for pool in self.place.setting.pools if any(arm.pool == pool for arm in self.losses)]
 
     def compared(self, ours: Arm, theirs: Arm, task: str | None = None) -> SeedEstimate | None:
-        """Return ours minus theirs, or None where one is not there yet."""
-        if not self.losses.get(ours) or not self.losses.get(theirs):
+        """Return ours minus theirs, or None where one is not there yet or no held-out row is of the task."""
+        if not self.losses.get(ours) or not self.losses.get(theirs) or (task and task not in self.tasks(ours.pool)):
             return None
         weights_N = self.weights(ours.pool) if task is None else np.ones(len(self.tasks(ours.pool)))
         chosen = slice(None) if task is None else self.tasks(ours.pool) == task

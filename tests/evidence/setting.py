@@ -97,7 +97,7 @@ SIZES = {
     "gpu": replace(_CPU, size="gpu", pools=("math", "alpaca", "clinical", "flan_cot"), num_pool=8000, num_held_out=300,
                    max_length=512, batch=32, steps=250, learning_rate=2e-5, proxy=Shape(256, 6, 4),
                    other_proxies=(Shape(64, 2, 4), Shape(128, 4, 4)), base_tokens=20_000_000, model="smollm2"),
-    "tiny": replace(_CPU, size="tiny", pools=("math",), num_pool=120, num_held_out=8, num_wanted=4, max_length=96,
+    "tiny": replace(_CPU, size="tiny", pools=("math",), num_pool=120, num_held_out=8, num_wanted=4, max_length=256,
                     vocabulary=512, target=Shape(16, 1, 2), proxy=Shape(16, 1, 2), other_proxies=(Shape(8, 1, 1),),
                     base_tokens=6_000, batch=8, steps=4, proxy_epochs=3, num_points=3, num_clusters=5,
                     budgets=(0.11, 0.3), seeds=(0, 1)),

@@ -24,21 +24,26 @@ TINY = SIZES["tiny"]
 pytestmark = pytest.mark.slow
 
 
+# Of the second seed some arms at the main budget are enough to compare, and cost half.
+MADE = [cell for cell in cells_of(TINY) if cell.kind != "target" or cell.seed == 0
+        or (cell.arm in (FULL, RANDOM, S2L, "loss_bins") and cell.alike == STEPS)]
+
+
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
-    """Where all cells of the tiny setting are, made in this process."""
+    """Where these cells of the tiny setting are, made in this process."""
     if not DATA.is_dir():
         pytest.skip("needs the real rows beside the checkout")
     place = Place(tmp_path_factory.mktemp("evidence") / TINY.name(), DATA, TINY)
     place.folder.mkdir()
-    for cell in cells_of(TINY):
+    for cell in MADE:
         assert all(place.is_done(need) for need in cell.needs), f"{cell.name} comes before what it needs"
         make(place, cell)
     return place
 
 
 def test_every_arm_trains_on_its_budget_and_what_is_there_is_not_made_again(made):
-    targets = [cell for cell in cells_of(TINY) if cell.kind == "target"]
+    targets = [cell for cell in MADE if cell.kind == "target"]
     assert {cell.arm for cell in targets} == {*ARMS}
     for cell in targets:
         facts = made.facts(cell)
@@ -143,7 +148,7 @@ def test_what_can_be_seen_grows_with_the_spread_of_seeds():
 def test_the_table_says_every_figure_and_the_page_fits_a_phone_and_a_desk(made, browser):
     told = write_all(made)
     kept = json.loads((made.folder / "evidence.json").read_text())
-    assert told["cells"] == len(list(cells_of(TINY))) and len(kept["comparisons"]) == told["comparisons"] > 40
+    assert told["cells"] == len(MADE) and len(kept["comparisons"]) == told["comparisons"] >= 6
     assert {one["arm"] for one in kept["pools"]["math"]["chosen"]} == {FULL, *arms_of("math")}
     assert len(kept["pools"]["math"]["agreement"]) == 2 * len(TINY.seeds)
     text = (made.folder / "evidence.md").read_text()
@@ -162,8 +167,11 @@ def test_the_table_says_every_figure_and_the_page_fits_a_phone_and_a_desk(made, 
 
 
 def test_a_plot_has_its_marks_in_order():
-    marks = plot([{"arm": "a", "low": -1.0, "value": 0.0, "high": 1.0, "verdict": "cannot tell"}])
-    assert marks["zero"] == 50 and marks["marks"][0] == {"arm": "a", "from": 4, "at": 50, "to": 96, "verdict": "cannot-tell"}
+    marks = plot([{"arm": "a", "low": -1.0, "value": 0.5, "high": 1.0, "verdict": "cannot tell"}])
+    assert marks["zero"] == 50
+    assert marks["marks"][0] == {"arm": "a", "value": "+0.500", "from": 4, "at": 73, "to": 96, "verdict": "cannot-tell"}
+    far = [{"arm": str(n), "low": n - 0.1, "value": float(n), "high": n + 0.1, "verdict": "worse"} for n in (1, 1, 50)]
+    assert [one["at"] for one in plot(far)["marks"]] == [19.33, 19.33, 96], "4 + 92 / 6, and the edge at 6"
 
 
 def test_the_command_begins_no_cell_after_its_time_and_says_what_is_left(tmp_path, monkeypatch, capsys):

@@ -18,6 +18,7 @@ from tests.evidence.claims import claims
 from tests.evidence.compare import Results, agreement, chosen, comparisons, detectable, gate
 from tests.evidence.setting import FULL, RANDOM
 
+_REACH = 6  # of the middle difference of a plot, to each side
 _TEMPLATE = Path(__file__).with_name("page.html.j2")
 
 
@@ -112,15 +113,16 @@ def page(told: dict[str, Any]) -> str:
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Return where a plot of intervals has its marks, in parts of its width."""
-    low, high = min(0.0, *(one["low"] for one in rows)), max(0.0, *(one["high"] for one in rows))
+    """Return where a plot of intervals has its marks, in parts of its width; what is far out is at its edge."""
+    most = _REACH * sorted(abs(one["value"]) for one in rows)[len(rows) // 2]
+    low, high = (max(-most, min(0.0, *(one["low"] for one in rows))), min(most, max(0.0, *(one["high"] for one in rows))))
     width = (high - low) or 1.0
 
     def at(value: float) -> float:
-        return round(4 + 92 * (value - low) / width, 2)
+        return round(4 + 92 * (min(max(value, low), high) - low) / width, 2)
 
     return {"zero": at(0.0), "low": f"{low:+.3f}", "high": f"{high:+.3f}",
-            "marks": [{"arm": one["arm"], "from": at(one["low"]), "to": at(one["high"]), "at": at(one["value"]),
-                       "verdict": one["verdict"].replace(" ", "-")} for one in rows]}
+            "marks": [{"arm": one["arm"], "value": f"{one['value']:+.3f}", "from": at(one["low"]), "to": at(one["high"]),
+                       "at": at(one["value"]), "verdict": one["verdict"].replace(" ", "-")} for one in rows]}
 
 
