@@ -1,1 +1,1 @@
-"""Does selecting help, and when not? One command that makes the whole table: python -m tests.evidence.run --help."""
+"""Does selecting help, and when not? One command that makes the whole table: python tests/evidence/run.py --help."""

@@ -98,4 +98,5 @@ def _by_agreement(results: Results, pool: str) -> list[Claim]:
     figures = (f"S2L shares {worst:.3f} of the budget with another size's, {twin:.3f} with another seed's, {budget:.3f} by "
                f"chance; bins of the mean loss {bins:.3f} with another size's")
     is_clear = twin - budget > _SHARED_BEYOND_CHANCE
-    return [Claim("proxies of other sizes choose what this one does", pool, figures, verdict=verdict if is_clear else OPEN)]
+    text = "a proxy of another size agrees with this one about as another seed of its own size does"
+    return [Claim(text, pool, figures, verdict=verdict if is_clear else OPEN)]

@@ -1,7 +1,7 @@
 """Make the table of evidence: does selecting help, on real rows, and when not?
 
-    python -m tests.evidence.run --data ../shared/data --folder evidence --minutes 20        # again until nothing is left
-    python -m tests.evidence.run --data ... --folder evidence --size gpu --model smollm2 --minutes 7
+    python tests/evidence/run.py --data ../shared/data --folder evidence --minutes 20        # again until nothing is left
+    python tests/evidence/run.py --data ... --folder evidence --size gpu --model smollm2 --minutes 7
 
 Cells are made once and kept below the folder, by a name that the whole setting decides: a run that is stopped goes on
 where it was. Sizes: cpu (2 cores, about three hours), gpu (one card, no Ray, a pretrained model of --model), tiny (for

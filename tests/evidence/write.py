@@ -29,6 +29,7 @@ def write_all(place: Place) -> dict[str, Any]:
     (place.folder / "evidence.json").write_text(json.dumps(told, indent=1) + "\n")
     (place.folder / "evidence.md").write_text(markdown(told))
     (place.folder / "evidence.html").write_text(page(told))
+    (place.folder / "evidence.svg").write_text(drawing(told))
     lines = (json.dumps({"name": name, **facts}, sort_keys=True) for name, facts in sorted(results.facts.items()))
     (place.folder / "cells.jsonl").write_text("".join(f"{line}\n" for line in lines))
     return {"cells": len(results.cells), "comparisons": len(told["comparisons"]),
@@ -110,6 +111,36 @@ def page(told: dict[str, Any]) -> str:
     style = files("s2l_ray.report").joinpath("page.css").read_text(encoding="utf-8")
     return environment.from_string(_TEMPLATE.read_text(encoding="utf-8")).render(
         told=told, style=Markup(style), tables=[{**table, "plot": plot(table["rows"])} for table in tables(told)])
+
+
+_SVG = """\
+<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 720 {{ height }}" font-family="sans-serif" font-size="12" role="img">
+<title>Held-out loss of each arm less that of random, in nats, with 95 % intervals</title>
+<rect width="720" height="{{ height }}" fill="#fff"/>
+{% for table in tables %}
+<text x="8" y="{{ table.top }}" font-weight="bold">{{ table.caption }} (nats; left is better)</text>
+{% for mark in table.plot.marks %}
+{% set y = table.top + 18 * loop.index %}
+{% set colour = {"better": "#0a7d3c", "worse": "#c0392b"}.get(mark.verdict, "#333") %}
+<text x="8" y="{{ y + 4 }}">{{ mark.arm }}</text><text x="230" y="{{ y + 4 }}" text-anchor="end">{{ mark.value }}</text>
+<path d="M{{ 240 + 4.7 * mark.from }} {{ y }}H{{ 240 + 4.7 * mark.to }}M{{ 240 + 4.7 * mark.at }} {{ y - 5 }}v10" stroke="{{ colour }}" stroke-width="2"/>
+{% endfor %}
+<path d="M{{ 240 + 4.7 * table.plot.zero }} {{ table.top + 6 }}V{{ table.top + 18 * table.plot.marks | length + 8 }}" stroke="#999" stroke-dasharray="3 3"/>
+{% endfor %}
+</svg>
+"""
+
+
+def drawing(told: dict[str, Any]) -> str:
+    """Return each pool's comparisons at the main budget as a drawing for a document."""
+    drawn, top = [], 20
+    for table in tables(told):
+        first = table["rows"][0]
+        if (first["budget"], first["alike"]) == (told["setting"]["main_budget"], "steps"):
+            drawn.append({"caption": table["caption"], "plot": plot(table["rows"]), "top": top})
+            top += 18 * len(table["rows"]) + 44
+    environment = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    return environment.from_string(_SVG).render(tables=drawn, height=top)
 
 
 def plot(rows: Sequence[dict[str, Any]]) -> dict[str, Any]:

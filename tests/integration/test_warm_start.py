@@ -176,7 +176,7 @@ def test_workers_are_forked_where_there_is_a_server_and_else_start_as_ever(drive
 
 def test_a_worker_is_as_ray_makes_one(driven):
     _, said, _ = driven
-    nice = int(os.environ.get("RAY_worker_niceness", "15"))  # Ray's own default; tests run with 0
+    nice = int(os.environ.get("RAY_worker_niceness", "15"))  # noqa: SIM112 (the name is Ray's)
     for number, actor in enumerate(said["actors"]):
         assert (actor["own"], actor["omp"], actor["threads"]) == (str(number), "2", 2)
         assert actor["leak"] == [] and actor["group"] and actor["nice"] == nice
