@@ -5,7 +5,8 @@
 
 Cells are made once and kept below the folder, by a name that the whole setting decides: a run that is stopped goes on
 where it was. Sizes: cpu (2 cores, about three hours), gpu (one card, no Ray, a pretrained model of --model), tiny (for
-tests). After each run the table of what there is stands in the folder: evidence.json, evidence.md, evidence.html, and what is known of each cell, cells.jsonl.
+tests). After each run the table of what there is stands in the folder: evidence.json, .md, .html and .svg; cells.jsonl
+holds what is known of each cell.
 """
 
 import argparse
