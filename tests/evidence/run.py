@@ -13,6 +13,7 @@ import argparse
 import json
 import multiprocessing
 import os
+import signal
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
@@ -76,6 +77,7 @@ def main() -> None:
         parser.error(f"{folder} holds cells of another --model: give another --folder")
     file.write_text(json.dumps(told, indent=1) + "\n")
     place = Place(folder, asked.data, setting, asked.model)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends its processes with it, after their cells
     workers = asked.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     left = run(place, asked.minutes, workers, Console(width=160))
     written = write_all(place)
