@@ -200,7 +200,11 @@ def run_selector(
         found = grown(pool, positions, earlier, num_required, is_nested=selector.is_nested)
         positions, places = found.positions_B, pa.array(found.places_B, mask=found.places_B < 0)
         values = [of_each.take(places) for of_each in values]
-        values[1] = _recounted(values[0], values[1])
+        counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values[0].drop_null()).to_pylist()}
+        if counts:  # what a cluster gives, of those whose cluster is known: the others are kept and not chosen anew
+            values[1] = pa.array([counts.get(one) for one in values[0].to_pylist()], values[1].type)
+            clusters = [{**one, "quota": counts.get(one["cluster"], 0)} for one in facts["clusters"]]
+            facts = {**facts, "clusters": clusters}
         facts = {**facts, "remarks": [*facts.get("remarks", []), found.remark]}
     columns = [pa.array(np.arange(budget), pa.int64()), pool.example_ids.take(pa.array(positions)).cast(pa.string()),
                *values]
@@ -212,14 +216,6 @@ def run_selector(
         "seed": seed, "num_candidates": len(pool) - len(named.forbidden), "parents": parents,
     }
     return with_metadata(table, origin), facts
-
-
-def _recounted(clusters: pa.Array, quotas: pa.Array) -> pa.Array:
-    """Return how many examples of its cluster each is one of; null where it has none."""
-    if clusters.null_count == len(clusters):
-        return quotas
-    counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(clusters).to_pylist()}
-    return pa.array([None if one is None else counts[one] for one in clusters.to_pylist()], quotas.type)
 
 
 def choose(

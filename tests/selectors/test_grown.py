@@ -64,14 +64,18 @@ def table(count):
 def test_new_rows_get_the_part_that_starting_over_gives_them(name):
     selector = SELECTORS.find(name)
 
+    found = []
+
     def run(rows, budget, earlier=None):
         config = SelectionConfig(selector=name, budget=budget, num_clusters=20)
-        return run_selector(selector, pool_of(rows, selector.needs), config, 0, {}, earlier)[0]
+        found[:] = run_selector(selector, pool_of(rows, selector.needs), config, 0, {}, earlier)
+        return found[0]
 
     every = table(2000)
     old = every.slice(0, 1500)
     before = run(old, 150)
     after = run(every, 200, Earlier(before["example_id"].combine_chunks(), old["example_id"].combine_chunks()))
+    facts = found[1]
     anew = set(run(every, 200)["example_id"].to_pylist())
     new = {f"e{n:05d}" for n in range(1500, 2000)}
     chosen = after["example_id"].to_pylist()
@@ -83,5 +87,7 @@ def test_new_rows_get_the_part_that_starting_over_gives_them(name):
     # What is kept has its cluster where starting over chooses it too; a missing one is null, as a required example's is.
     if name == "s2l":
         clusters = after["cluster"].to_pylist()
+        assert {c["cluster"]: c["quota"] for c in facts["clusters"] if c["quota"]} == {
+            one: clusters.count(one) for one in set(clusters) - {None}}
         assert after["quota"].to_pylist() == [None if one is None else clusters.count(one) for one in clusters]
         assert all((cluster is None) == (one not in anew) for one, cluster in zip(chosen, clusters, strict=True))
