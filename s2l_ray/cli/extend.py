@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
-from s2l_ray.storage.artifacts import MANIFEST
+from s2l_ray.storage.artifacts import is_finished
 
 if TYPE_CHECKING:  # they take a second to load
     from s2l_ray.pipeline.plan import RunPlan
@@ -54,22 +54,22 @@ def extended(run: str, more: str, overrides: Sequence[str], budget: str | None) 
     tree["data"] = {**tree["data"], "more": [*tree["data"].get("more", []), place]}
     tree |= {"name": _free_name(record, tree["data"]["more"]), "storage": record.storage.uri}
     scored = next((step["fingerprint"] for step in record.steps if step["stage"] == "trajectories"
-                   and record.storage.exists(f"trajectories/{step['fingerprint']}/{MANIFEST}")), None)
+                   and is_finished(record.storage, step["stage"], step["fingerprint"])), None)
     tree["trajectory"] = {**trajectory, "checkpoints": points, "known": scored}
     tree["selection"] = {**selection, "extends": chosen, "controls": []}
     asked = [] if budget is None else [f"selection.budget={budget}"]
     return parse_tree(tree, [*overrides, *asked])
 
 
-def _free_name(record: "Record", more: Sequence[str]) -> str:
+def _free_name(record: "Record", more: list[str]) -> str:
     """Return the run's name with -extended; a number behind it where that is a run by other rows."""
-    for number in itertools.count(1):
-        name = f"{record.name}-extended{'' if number == 1 else f'-{number}'}"
+    def is_free(name: str) -> bool:
         file = f"runs/{name}/run.json"
-        there = record.storage.read_json(file)["recipe"]["data"].get("more") if record.storage.exists(file) else more
-        if list(there or []) == list(more):
-            return name
-    raise AssertionError("there is always another number")
+        return not record.storage.exists(file) or record.storage.read_json(file)["recipe"]["data"].get("more") == more
+
+    first = f"{record.name}-extended"
+    return first if is_free(first) else next(name for number in itertools.count(2)
+                                             if is_free(name := f"{first}-{number}"))
 
 
 def origins(plan: "RunPlan") -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _step(record: "Record", stage: str, selector: str | None = None) -> str:
     wanted = stage if selector is None else f"{stage} {selector}"
     found: Mapping[str, Any] | None = next((step for step in record.steps if step["label"] == wanted), None)
     folder = None if found is None else f"{stage}/{found['fingerprint']}"
-    if folder is None or not record.storage.exists(f"{folder}/{MANIFEST}"):
+    if found is None or folder is None or not is_finished(record.storage, stage, found["fingerprint"]):
         what = "selection" if stage == "select" else stage
         place = "" if folder is None else f" ({record.storage.uri_of(folder)})"
         raise InputError(f"--extend: the {what} of {record.uri}{place} is not there, unfinished or deleted: run its "

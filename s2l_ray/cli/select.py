@@ -100,8 +100,8 @@ def _extend(
     from s2l_ray.cli.extend import extended, origins  # heavy: pyarrow
     from s2l_ray.starter.kind import is_data  # heavy: pyarrow
 
-    refused = [name for name, value in {**useless, "--selector": given["selector"], "--seed": given["seed"]}.items()
-           if value is not None]
+    told = {**useless, "--selector": given["selector"], "--seed": given["seed"]}
+    refused = [name for name, value in told.items() if value is not None]
     if refused:
         raise InputError(f"{', '.join(refused)}: with --extend the run's own recipe says it: leave them out")
     if not is_data(more):

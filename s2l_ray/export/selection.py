@@ -13,7 +13,7 @@ from s2l_ray.results.record import Record, find_record
 from s2l_ray.rows.chat_messages import Reading
 from s2l_ray.rows.conversation import BadRow, Conversation
 from s2l_ray.rows.leftovers import leftovers
-from s2l_ray.storage.artifacts import MANIFEST, is_name, read_manifest
+from s2l_ray.storage.artifacts import is_finished, read_manifest
 from s2l_ray.storage.files import Storage
 
 _FOLDER = "/select/"
@@ -121,12 +121,12 @@ def _recipe(record: Record, arm: str) -> Recipe:
 def _finished(storage: Storage, fingerprint: str, name: str, recipe: Recipe | None, command: str) -> Selection:
     """Return the selection of this fingerprint after proving that it is whole and has its rows beside it."""
     place = storage.uri_of(f"select/{fingerprint}")
-    if not is_name(fingerprint) or not storage.exists(f"select/{fingerprint}/{MANIFEST}"):
+    if not is_finished(storage, "select", fingerprint):
         raise InputError(f"{place}: no finished selection; finish it with: {command}")
     manifest = read_manifest(storage, "select", fingerprint)
     if not storage.exists(f"select/{fingerprint}/subset.jsonl"):
         raise InputError(f"{place}: its rows (subset.jsonl) are not there: delete the folder and run again")
     pool = manifest["parents"].get("examples", "")
-    if not is_name(pool) or not storage.exists(f"prepare/{pool}/{MANIFEST}"):
+    if not is_finished(storage, "prepare", pool):
         raise InputError(f"{place}: the prepared rows that it chose from are gone (prepare/{pool}): run again")
     return Selection(storage, name, manifest, read_manifest(storage, "prepare", pool), recipe)

@@ -15,7 +15,7 @@ from s2l_ray.recipe.training import TrainingConfig
 from s2l_ray.storage.files import Storage
 
 TRAINED_ON = ["example_id", "input_ids", "supervised"]
-"""Columns of the examples that a training reads."""
+"""Columns of the examples that a model sees."""
 
 
 ORDER_FILE = "order.parquet"

@@ -18,7 +18,7 @@ from s2l_ray.progress.notes import note
 from s2l_ray.progress.wording import clock, counts
 from s2l_ray.recipe.recipe import Recipe
 from s2l_ray.stages.planning import Step
-from s2l_ray.storage.artifacts import MANIFEST, git_commit
+from s2l_ray.storage.artifacts import git_commit, is_finished
 from s2l_ray.storage.files import Storage
 
 
@@ -126,5 +126,4 @@ def _with_finished_beyond(plan: RunPlan, steps: list[dict[str, Any]]) -> list[di
     known: list[dict[str, Any]] = former.get("steps", [])
     if any(step not in known for step in steps):
         return steps
-    return [step for step in known
-            if step in steps or storage.exists(f"{step['stage']}/{step['fingerprint']}/{MANIFEST}")]
+    return [step for step in known if step in steps or is_finished(storage, step["stage"], step["fingerprint"])]

@@ -11,7 +11,7 @@ from s2l_ray.recipe.selection import FOR_ANY
 from s2l_ray.results.record import Record
 from s2l_ray.selectors.selector import Control, Selector
 from s2l_ray.stages.table import STAGES
-from s2l_ray.storage.artifacts import MANIFEST
+from s2l_ray.storage.artifacts import is_finished
 from s2l_ray.storage.files import Storage
 
 _OWN = [stage.name for stage in STAGES if stage.is_per_arm]
@@ -103,10 +103,10 @@ def _arm_of_run(record: Record, recipe: Recipe, name: str) -> Arm | None:
     if not own:
         return None
     upper = [step for step in record.steps if step["stage"] not in _OWN]
-    last = f"{own[-1]['stage']}/{own[-1]['fingerprint']}/{MANIFEST}"
+    is_done = is_finished(record.storage, own[-1]["stage"], own[-1]["fingerprint"])
     return Arm(
         record.storage, record.name, name, name, _budget(name, recipe.selection.budget), recipe.selection_seed,
-        _is_control(name), "finished" if record.storage.exists(last) else "waiting",
+        _is_control(name), "finished" if is_done else "waiting",
         settings=_settings(recipe, name, {}), steps=(*upper, *own),
     )
 

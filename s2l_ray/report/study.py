@@ -8,7 +8,7 @@ from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import METRICS
 from s2l_ray.report.arms import Arm, Point, arms_of, points_of
 from s2l_ray.results.record import Record, find_record
-from s2l_ray.storage.artifacts import MANIFEST, read_manifest
+from s2l_ray.storage.artifacts import is_finished, read_manifest
 from s2l_ray.storage.files import Storage
 
 
@@ -54,7 +54,7 @@ class Study:
             return None
         key = (storage.uri, stage, fingerprint)
         if key not in self._manifests:
-            is_there = storage.exists(f"{stage}/{fingerprint}/{MANIFEST}")
+            is_there = is_finished(storage, stage, fingerprint)
             self._manifests[key] = read_manifest(storage, stage, fingerprint) if is_there else None
         return self._manifests[key]
 

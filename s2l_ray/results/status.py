@@ -3,7 +3,7 @@
 from typing import Any
 
 from s2l_ray.results.record import Record
-from s2l_ray.storage.artifacts import MANIFEST, read_manifest
+from s2l_ray.storage.artifacts import is_finished, read_manifest
 
 
 def status_of(record: Record) -> dict[str, Any]:
@@ -18,7 +18,7 @@ def status_of(record: Record) -> dict[str, Any]:
     for step in record.steps:
         folder = f"{step['stage']}/{step['fingerprint']}"
         state: dict[str, Any] = {**step, "state": "waiting"}
-        if storage.exists(f"{folder}/{MANIFEST}"):
+        if is_finished(storage, step["stage"], step["fingerprint"]):
             manifest = read_manifest(storage, step["stage"], step["fingerprint"])
             state |= {"state": "finished", "rows": manifest["rows"], "wall_s": manifest["wall_s"]}
         elif storage.exists(folder):

@@ -43,7 +43,10 @@ class Grown:
                 f"{len(self.positions_B):,} are as if it had started over")
 
 
-def grown(pool: Pool, anew_B: np.ndarray, earlier: Earlier, num_required: int = 0, *, is_nested: bool = True) -> Grown:
+def grown(
+    pool: Pool, kept: np.ndarray, anew_B: np.ndarray, candidates: pa.Array, num_required: int = 0, *,
+    is_nested: bool = True,
+) -> Grown:
     """Return what was chosen earlier, filled up to the same budget with what is chosen anew from all rows.
 
     New rows come first among these, by rank, then old ones: an old row had its chance before, so to draw again among
@@ -52,22 +55,18 @@ def grown(pool: Pool, anew_B: np.ndarray, earlier: Earlier, num_required: int = 
 
     Parameters
     ----------
+    kept : ndarray of positions
+        What was chosen earlier, by rank, of those `candidates`; not more than the budget.
     anew_B : ndarray of positions
         The whole budget, chosen from all rows, by rank.
     num_required
         How many of these, the first ones, are in any case.
     is_nested
         Whether a lower rank is a better example. Where ranks go cluster by cluster, some are taken from all along them.
-
-    Raises
-    ------
-    InputError
-        As `kept_positions`.
     """
-    kept = kept_positions(pool, earlier)
-    assert len(kept) <= len(anew_B), "checked before, with the pool"
+    assert len(kept) <= len(anew_B), (len(kept), len(anew_B))
     is_old_B = pc.is_in(pool.example_ids.take(pa.array(anew_B)).cast(pa.string()),
-                        value_set=earlier.candidates.cast(pa.string())).to_numpy(zero_copy_only=False)
+                        value_set=candidates.cast(pa.string())).to_numpy(zero_copy_only=False)
     is_kept_B = np.isin(anew_B, kept)
     is_asked_B = (np.arange(len(anew_B)) < num_required) & ~is_kept_B
     fresh = np.empty(0, dtype=np.int64)
@@ -82,30 +81,20 @@ def grown(pool: Pool, anew_B: np.ndarray, earlier: Earlier, num_required: int = 
                  int((~is_old_B[fresh]).sum()), int((~is_old_B).sum()))
 
 
-def kept_positions(pool: Pool, earlier: Earlier) -> np.ndarray:
-    """Return where the examples chosen earlier are in the pool, by rank; InputError where one is not."""
-    found = np.full(len(earlier.chosen), -1, dtype=np.int64)
-    for positions, ids in pool.each_ids():
-        places = pc.index_in(ids.cast(pa.string()), value_set=earlier.chosen.cast(pa.string()))
-        there = places.is_valid().to_numpy(zero_copy_only=False)
-        found[places.drop_null().to_numpy()] = positions[there]
-    missing = earlier.chosen.filter(pa.array(found < 0))
-    if len(missing):
-        raise InputError(f"selection.extends: {len(missing):,} of the {len(found):,} chosen before are no examples of "
-                         f"the pool any more, for example {missing[:3].to_pylist()}: add rows, and change none, or "
-                         "start over")
-    return found
-
-
-def check_earlier(pool: Pool, earlier: Earlier, forbidden: np.ndarray, budget: int) -> None:
-    """Refuse a selection that cannot grow.
+def kept_positions(pool: Pool, earlier: Earlier, forbidden: np.ndarray, budget: int) -> np.ndarray:
+    """Return where the examples chosen earlier are in the pool, by rank.
 
     Raises
     ------
     InputError
-        An example that was chosen earlier is not in the pool, or is forbidden; or more were than the budget is.
+        One is not there any more, or is forbidden; or they are more than the budget.
     """
-    kept = kept_positions(pool, earlier)
+    kept = pool.places_of(earlier.chosen.cast(pa.string()))
+    missing = earlier.chosen.filter(pa.array(kept < 0))
+    if len(missing):
+        raise InputError(f"selection.extends: {len(missing):,} of the {len(kept):,} chosen before are no examples of "
+                         f"the pool any more, for example {missing[:3].to_pylist()}: add rows, and change none, or "
+                         "start over")
     if len(kept) > budget:
         raise InputError(f"selection.extends: {len(kept):,} were chosen before, the budget is {budget:,}: raise "
                          "selection.budget")
@@ -114,3 +103,4 @@ def check_earlier(pool: Pool, earlier: Earlier, forbidden: np.ndarray, budget: i
         named = pool.example_ids.take(pa.array(both[:3])).to_pylist()
         raise InputError(f"selection.extends keeps {len(both):,} examples that selection.forbidden names, for example "
                          f"{named}: start over without them, or allow them")
+    return kept

@@ -44,7 +44,7 @@ def named_in(pool: Pool, config: SelectionConfig) -> Named:
     if len(both):
         raise InputError(f"{len(both)} examples are named by selection.required and by selection.forbidden, for "
                          f"example {both[:3].to_pylist()}: take them out of one")
-    places = Named(_positions(pool, required), _positions(pool, forbidden))
+    places = Named(*(np.sort(found[found >= 0]) for found in map(pool.places_of, (required, forbidden))))
     if len(places.required) < len(required):
         there = pool.example_ids.take(pa.array(places.required))
         missing = required.filter(pc.invert(pc.is_in(required, value_set=there.cast(required.type))))
@@ -99,12 +99,3 @@ def _id_in(line: str, where: str) -> str:
     if not isinstance(row, dict) or not isinstance(row.get("example_id"), str):
         raise InputError(f"{where}: it needs a text example_id, as in selection.jsonl")
     return row["example_id"]
-
-
-def _positions(pool: Pool, ids: pa.Array) -> np.ndarray:
-    """Return where these ids are in the pool, ascending; those that are not there are left out."""
-    if not len(ids):
-        return np.empty(0, dtype=np.int64)
-    found = [positions[pc.is_in(part.cast(ids.type), value_set=ids).to_numpy(zero_copy_only=False)]
-             for positions, part in pool.each_ids()]
-    return np.sort(np.concatenate(found)).astype(np.int64)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from s2l_ray.selectors.stored import StoredIds, StoredLosses
 
@@ -52,6 +53,14 @@ class Pool:
             yield from self.example_ids.each()
         else:
             yield np.arange(len(self)), self.example_ids
+
+    def places_of(self, ids: pa.Array) -> np.ndarray:
+        """Return the position of each of these ids, int64; -1 for one that is not there."""
+        places = np.full(len(ids), -1, dtype=np.int64)
+        for positions, part in self.each_ids() if len(ids) else ():
+            found = pc.index_in(part.cast(ids.type), value_set=ids)
+            places[found.drop_null().to_numpy()] = positions[found.is_valid().to_numpy(zero_copy_only=False)]
+        return places
 
     def take(self, positions: np.ndarray) -> "Pool":
         """Return the pool of these positions alone; they must ascend, so that its order is the same."""

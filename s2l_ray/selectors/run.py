@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from s2l_ray.errors import InputError
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import FOR_ANY, SelectionConfig
-from s2l_ray.selectors.grown import Earlier, check_earlier, grown
+from s2l_ray.selectors.grown import Earlier, grown, kept_positions
 from s2l_ray.selectors.named import NAMED, Named, named_identity, named_in
 from s2l_ray.selectors.per import placed, select_per_source
 from s2l_ray.selectors.pool import Pool
@@ -196,8 +196,8 @@ def run_selector(
                                     (choice.distances_B, pa.float32()), (choice.scores_B, pa.float32()))]
     facts = choice.facts
     if earlier is not None:
-        check_earlier(pool, earlier, named.forbidden, budget)
-        found = grown(pool, positions, earlier, num_required, is_nested=selector.is_nested)
+        kept = kept_positions(pool, earlier, named.forbidden, budget)
+        found = grown(pool, kept, positions, earlier.candidates, num_required, is_nested=selector.is_nested)
         positions, places = found.positions_B, pa.array(found.places_B, mask=found.places_B < 0)
         values = [of_each.take(places) for of_each in values]
         counts = {entry["values"]: entry["counts"] for entry in pc.value_counts(values[0].drop_null()).to_pylist()}

@@ -19,13 +19,13 @@ from s2l_ray.rows.originals import json_lines, typed_table
 from s2l_ray.rows.picked import pick_rows
 from s2l_ray.selectors.bare import select_from_table
 from s2l_ray.selectors.early import early_agreement
-from s2l_ray.selectors.grown import Earlier, check_earlier
+from s2l_ray.selectors.grown import Earlier, kept_positions
 from s2l_ray.selectors.per import quotas_of
 from s2l_ray.selectors.run import composed, pool_of, run_selector, selection_identity
 from s2l_ray.stages.planning import FOR_TARGET, Planning, Step, of_wanted
 from s2l_ray.stages.table import STAGES, stage_of
 from s2l_ray.stages.work import Sizes, Work
-from s2l_ray.storage.artifacts import MANIFEST, Artifact, file_digest, read_manifest
+from s2l_ray.storage.artifacts import Artifact, file_digest, is_finished, read_manifest
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.chunked_table import ChunkedTable, chunked_from_parquet, chunked_from_shards
 from s2l_ray.tables.losses_file import Kind, read_parquet, read_trajectories_file
@@ -76,7 +76,7 @@ def check_composition(config: SelectionConfig, examples: Artifact) -> None:
         selector = SELECTORS.find(config.selector)
         named, budget = composed(selector, pool, config)
         if config.extends:
-            check_earlier(pool, _earlier(examples.storage, config), named.forbidden, budget)
+            kept_positions(pool, _earlier(examples.storage, config), named.forbidden, budget)
         if config.shares and selector.takes_budget:
             quotas_of(pool.take(named.free(len(pool))), budget - len(named.required), config)
 
@@ -84,7 +84,7 @@ def check_composition(config: SelectionConfig, examples: Artifact) -> None:
 def _earlier(storage: Storage, config: SelectionConfig) -> Earlier:
     """Return the selection that is extended, which lies in the same storage."""
     folder = f"select/{config.extends}"
-    if not storage.exists(f"{folder}/{MANIFEST}"):
+    if not is_finished(storage, "select", str(config.extends)):
         raise InputError(f"selection.extends={config.extends}: {storage.uri_of(folder)} holds no finished selection")
     manifest = read_manifest(storage, "select", str(config.extends))
     theirs = manifest["identity"]["selector"]

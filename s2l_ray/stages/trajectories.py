@@ -13,7 +13,7 @@ from s2l_ray.execution.attempts import Worker
 from s2l_ray.execution.precision import settle_precision
 from s2l_ray.execution.shards import run_shards
 from s2l_ray.modeling.adapters import BASE
-from s2l_ray.modeling.schedule import TrajectoryPoint, plan_training
+from s2l_ray.modeling.schedule import TRAINED_ON, TrajectoryPoint, plan_training
 from s2l_ray.modeling.speed import throughput_facts
 from s2l_ray.progress.notes import note
 from s2l_ray.recipe.recipe import Recipe
@@ -21,11 +21,10 @@ from s2l_ray.recipe.scoring import TrajectoryConfig
 from s2l_ray.stages.planning import Planning, Step
 from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work, scoring_work
-from s2l_ray.storage.artifacts import MANIFEST, Artifact, folder_digest, read_manifest
+from s2l_ray.storage.artifacts import Artifact, folder_digest, is_finished, read_manifest
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.schemas import trajectories_schema, trajectories_table, with_metadata
 
-_TOKENS = ["example_id", "input_ids", "supervised"]
 _MOST_HIDDEN = 0.1
 """Of what the proxy learned; what bf16 hides beyond it is said."""
 
@@ -80,7 +79,7 @@ def _take_known(
     They are what scoring would give, to the byte: a shard decides its own batches.
     """
     storage, folder = artifact.storage, f"trajectories/{config.known}"
-    if not storage.exists(f"{folder}/{MANIFEST}"):
+    if not is_finished(storage, "trajectories", str(config.known)):
         raise InputError(f"trajectory.known={config.known}: {storage.uri_of(folder)} holds no finished trajectories")
     manifest = read_manifest(storage, "trajectories", str(config.known))
     parents = manifest["parents"]
@@ -94,7 +93,7 @@ def _take_known(
         if not storage.exists(old):
             continue
         ours = examples.read_table(f"examples/{shard}")
-        if ours.select(_TOKENS).equals(storage.read_table(old, _TOKENS)):
+        if ours.select(TRAINED_ON).equals(storage.read_table(old, TRAINED_ON)):
             losses = storage.read_table(f"{folder}/shards/{shard}", ["losses"])["losses"].combine_chunks()
             table = trajectories_table(ours, losses, [point.record for point in points])
             artifact.write_table(f"shards/{shard}", table)

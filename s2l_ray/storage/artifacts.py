@@ -164,6 +164,11 @@ def is_name(text: str) -> bool:
     return re.fullmatch(r"\w[\w.-]*", text) is not None
 
 
+def is_finished(storage: Storage, stage: str, name: str) -> bool:
+    """Tell whether the manifest of the artifact `<stage>/<name>` is there; of what is no name of one it is not."""
+    return is_name(stage) and is_name(name) and storage.exists(f"{stage}/{name}/{MANIFEST}")
+
+
 def read_manifest(storage: Storage, stage: str, name: str) -> dict[str, Any]:
     """Return the manifest of the artifact `<stage>/<name>` after proving that it is that artifact's own.
 

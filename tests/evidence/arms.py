@@ -8,6 +8,8 @@ import numpy as np
 import pyarrow as pa
 
 from s2l_ray import select
+from s2l_ray.recipe.selection import SelectionConfig
+from s2l_ray.selectors.methods.learning_percentage import epoch_1_point, learning_percentages
 from s2l_ray.tables.schemas import with_metadata
 from tests.evidence.setting import FULL, RANDOM, S2L
 
@@ -68,17 +70,12 @@ def table_of(pool: Pool) -> pa.Table:
     return with_metadata(made, {"points": points})
 
 
-def learning_percentages(pool: Pool) -> np.ndarray:
-    """Return LP(1) = (P_0 - P_1) / (P_0 - P_n), (N,): arXiv 2402.10430; 0 where nothing was learned in all."""
-    first = int(np.abs(pool.fractions_C - 1 / 3).argmin())
-    perplexities = np.exp(pool.losses_NC.astype(np.float64))
-    learned, fall = perplexities[:, 0] - perplexities[:, first], perplexities[:, 0] - perplexities[:, -1]
-    return np.divide(learned, fall, out=np.zeros(len(pool)), where=fall != 0)
-
-
 def _by_learning(sign: int) -> Draw:
+    """Return the arm of the lowest (1) or highest (-1) learning percentages, without clusters."""
     def draw(pool: Pool, budget: int, seed: int) -> np.ndarray:
-        return np.argsort(sign * learning_percentages(pool), kind="stable")[:budget]
+        epoch_1 = epoch_1_point(pool.fractions_C, SelectionConfig().epoch_1_fraction)
+        percentages_N = learning_percentages(pool.losses_NC[:, [0, epoch_1, -1]])
+        return np.argsort(sign * percentages_N, kind="stable")[:budget]
     return draw
 
 
@@ -147,4 +144,4 @@ MAIN = (RANDOM, S2L, "s2l_as_in_code", "loss_bins", "random_by_source", "lp_lowe
 ONE_SOURCE = frozenset({"random_by_source", "s2l_as_in_code", "quota_of_sources", "ltd_gsm8k"})
 """Of these nothing new comes where all rows have one source."""
 ONE_TASK = "ltd_gsm8k"
-"""Chooses for one task of the math pool, at the smallest budget."""
+"""Chooses for one task of a pool that has it, at the smallest budget."""

@@ -99,7 +99,7 @@ def _other_budgets(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
         for arm in MAIN if budget != setting.main_budget else ():
             if arm in arms_of(pool):
                 yield Cell("target", pool, seed, arm=arm, budget=budget)
-    if pool == "math":
+    if "gsm8k_test" in ROWS[pool].tasks:
         yield Cell("target", pool, seed, arm=ONE_TASK, budget=setting.budgets[0])
 
 

@@ -14,7 +14,7 @@ from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.chances import Draw, draw
 from s2l_ray.selectors.run import pool_of as selector_pool
-from tests.evidence.arms import deciles, table_of
+from tests.evidence.arms import loss_labels, source_labels, table_of
 from tests.evidence.cells import Cell, Place, cells_of, pool_of
 from tests.evidence.setting import FULL, RANDOM, S2L, STEPS
 
@@ -185,8 +185,7 @@ def chosen(results: Results, pool: str, arms: Iterable[str]) -> list[dict[str, A
         gaps = defaultdict(list)
         for cell in cells:
             rows, own = np.load(place.file(cell, "-rows.npy")), pool_of(place, pool, cell.seed)
-            for name, labels_N in (("sources", np.unique(own.sources, return_inverse=True)[1]),
-                                   ("losses", deciles(own.losses_NC[:, 1:].mean(axis=1)))):
+            for name, labels_N in (("sources", source_labels(own)), ("losses", loss_labels(own))):
                 shares = [np.bincount(labels, minlength=labels_N.max() + 1) / len(labels) for labels in (labels_N[rows], labels_N)]
                 gaps[name].append(0.5 * np.abs(shares[0] - shares[1]).sum())
         key = Arm(pool, arm, cells[0].budget, STEPS)
