@@ -69,7 +69,7 @@ class HarnessConfig(Section):
     """Tasks of lm-evaluation-harness, measured by it (extra `harness`)."""
 
     tasks: list[Annotated[str, Field(min_length=1)]] = []
-    """Its tasks, groups or tags by name, its own or of `include_path`; a group is given task by task."""
+    """Its tasks, groups or tags by name, its own or of `include_path`; a group with a value of its own is told too."""
     include_path: Annotated[str | None, WHERE] = None
     """Folder with task files (YAML) of your own, which may run Python; it and the data they name count by content."""
     num_fewshot: Annotated[int, Field(ge=0, le=1000)] | None = None

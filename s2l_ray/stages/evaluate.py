@@ -90,7 +90,7 @@ def work(step: Step, sizes: Sizes) -> Work:
 def _check(tasks: Sequence[Task], recipe: Recipe) -> None:
     """Refuse rows without a gold answer before any work; InputError as `gold.check_rows` and `check_harness`."""
     assert all(task.gold is not None for task in tasks if task.needs_gold)
-    check_harness(recipe.evaluation.harness)
+    check_harness(recipe.evaluation.harness, is_chat=recipe.data.prompt_style == "chat")
 
 
 def run_evaluate(

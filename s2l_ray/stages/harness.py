@@ -127,8 +127,11 @@ def _known(path: str | None, names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(task_manager(HarnessConfig(tasks=list(names), include_path=path)).all_tasks)
 
 
-def check_harness(config: HarnessConfig) -> None:
-    """Refuse tasks that the harness does not know, with the nearest that it does, before any work."""
+def check_harness(config: HarnessConfig, is_chat: bool) -> None:
+    """Refuse tasks that the harness does not know, with the nearest that it does, before any work.
+
+    A model that learns to answer in its chat template (`is_chat`) and is asked without it is said.
+    """
     if not config.tasks:
         return
     known = _known(config.include_path, tuple(config.tasks))
@@ -139,6 +142,9 @@ def check_harness(config: HarnessConfig) -> None:
             where = "" if config.include_path is None else f" and no task of {config.include_path}"
             raise InputError(f"{_KEY}.tasks: {name!r} is no task of lm_eval {harness_version()}{where}; {hint}"
                              "`lm_eval ls tasks` lists its own")
+    if is_chat and not config.apply_chat_template:
+        note(f"{_KEY}: models learn in the chat template (data.prompt_style=chat) and are asked without it; "
+             f"{_KEY}.apply_chat_template=true asks in it")
 
 
 def run_harness(
@@ -156,12 +162,16 @@ def run_harness(
               [unit for unit in units if unit["part"] not in finished], recipe.resources, gpu=True, unit_name="tasks",
               describe=lambda unit: f"task {unit['task']}")
     tables = [artifact.read_table(f"parts/{unit['part']}") for unit in units]
-    about: dict[str, dict[str, Any]] = {}
+    groups: dict[str, dict[str, Any]] = {}
+    tasks: dict[str, dict[str, Any]] = {}
     rows = []
     for table in tables:  # a task may be asked for by its name and by a group's; it counts once
-        told = {name: facts for name, facts in metadata_of(table.schema)["tasks"].items() if name not in about}
-        about |= told
-        rows.append(table.filter(pc.is_in(table["task"], pa.array(list(told), pa.string()))))
+        told = metadata_of(table.schema)
+        new = [name for name in (*told["groups"], *told["tasks"]) if name not in groups and name not in tasks]
+        groups |= {name: told["groups"][name] for name in new if name in told["groups"]}
+        tasks |= {name: told["tasks"][name] for name in new if name in told["tasks"]}
+        rows.append(table.filter(pc.is_in(table["task"], pa.array(new, pa.string()))))
+    about = groups | tasks  # what a group says as a whole comes first
     values = pa.concat_tables([table.replace_schema_metadata() for table in rows])
     artifact.write_table("harness.parquet", values)
     metrics = {name: _metrics(values, name, facts, recipe.seed) for name, facts in about.items()}
@@ -169,7 +179,8 @@ def run_harness(
     if left_out:
         note(f"evaluate {label}: no interval for {', '.join(left_out[:5])}{' ...' if left_out[5:] else ''}: no mean "
              "over examples; the manifest has the values (harness.tasks)")
-    return metrics, {"version": harness_version(), "tasks": about}
+    return metrics, {"version": harness_version(), "tasks": tasks,
+                     **({"groups": groups} if groups else {})}
 
 
 def _metrics(values: pa.Table, task: str, facts: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -58,6 +58,37 @@ def measured(finished, here, rows, tmp_path_factory):
     return plan, run_plan(plan, "test")
 
 
+@pytest.mark.parametrize("weigh_by_size", [True, False], ids=["examples_alike", "tasks_alike"])
+def test_a_group_has_the_harness_s_own_value_with_an_interval_over_the_examples_of_its_tasks(
+        finished, here, rows, tmp_path, weigh_by_size):
+    recipe = finished[0]
+    for name, some in (("sums", rows), ("few", rows[:7])):
+        (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+        (tmp_path / f"{name}.yaml").write_text(
+            TASK.replace("DATA", str(tmp_path / f"{name}.jsonl")).replace("task: sums", f"task: {name}"))
+    weighed = f"{{metric: %s, weight_by_size: {json.dumps(weigh_by_size)}}}"
+    (tmp_path / "group.yaml").write_text(
+        f"group: both\ntask: [sums, few]\naggregate_metric_list: [{weighed % 'acc'}, {weighed % 'brier_score'}]\n"
+        "metadata: {version: 3}\n")
+    harness = recipe.evaluation.harness.model_copy(update={"tasks": ["both"], "include_path": str(tmp_path)})
+    evaluation = recipe.evaluation.model_copy(update={"tasks": [], "harness": harness})
+    plan = plan_run(recipe.model_copy(update={"evaluation": evaluation, "name": f"grouped_{weigh_by_size}"}))
+    results = collect_results(plan, run_plan(plan, "test"))
+    for arm in ("s2l", "random"):
+        metrics, evaluated = results["arms"][arm]["metrics"], plan.step("evaluate", arm).artifact
+        assert next(iter(metrics)) == "lm_eval/both" and {*metrics} == {f"lm_eval/{name}" for name in ("both", "sums", "few")}
+        parts = [metrics[f"lm_eval/{name}"]["acc"]["value"] for name in ("sums", "few")]
+        expected = (len(rows) * parts[0] + 7 * parts[1]) / (len(rows) + 7) if weigh_by_size else sum(parts) / 2
+        whole = metrics["lm_eval/both"]["acc"]
+        assert whole["value"] == pytest.approx(expected) and whole["n"] == len(rows) + 7
+        assert whole["low"] <= whole["value"] <= whole["high"] and whole["low"] < whole["high"]
+        told = evaluated.manifest()
+        assert told["rows"]["examples"] == len(rows) + 7, "a group's examples are its tasks'"
+        assert told["harness"]["groups"]["lm_eval/both"]["members"] in (["sums", "few"], ["few", "sums"])
+        assert list(told["harness"]["groups"]["lm_eval/both"]["without_interval"]) == ["brier_score"]
+    assert ("lm_eval/both", "acc") in [(gap["task"], gap["metric"]) for gap in results["differences"]]
+
+
 def one_by_one(artifact, rows):
     """Whether each row's right choice is the likeliest, and the likeliest a character; each choice is run alone."""
     model, tokenizer = load_from(artifact).eval(), load_tokenizer_from(artifact)

@@ -80,10 +80,15 @@ def test_a_task_that_nobody_knows_is_refused_with_the_nearest(folder, monkeypatc
 
     # Without the harness's own, which take a quarter of a minute to list.
     monkeypatch.setattr("lm_eval.tasks.TaskManager", partial(TaskManager, include_defaults=False))
-    check_harness(HarnessConfig())
-    check_harness(HarnessConfig(tasks=["own_choice"], include_path=str(folder)))
+    check_harness(HarnessConfig(), is_chat=True)
+    own = HarnessConfig(tasks=["own_choice"], include_path=str(folder))
+    check_harness(own, is_chat=False)
+    check_harness(own.model_copy(update={"apply_chat_template": True}), is_chat=True)
+    assert "chat template" not in capsys.readouterr().err
+    check_harness(own, is_chat=True)
+    assert "asked without it; evaluation.harness.apply_chat_template=true asks in it" in capsys.readouterr().err
     with pytest.raises(InputError, match=r"'own_choise' is no task of lm_eval [\d.]+ and no task of .*did you mean own_choice"):
-        check_harness(HarnessConfig(tasks=["own_choise"], include_path=str(folder)))
+        check_harness(HarnessConfig(tasks=["own_choise"], include_path=str(folder)), is_chat=False)
     assert capsys.readouterr().out == ""
 
 

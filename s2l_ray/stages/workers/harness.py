@@ -49,7 +49,7 @@ class HarnessEvaluator:
         """Measure one task, or the tasks of a group, and write a part with a value for each example and metric."""
         config, seed = self._config, self._seed
         with _stdout_aside():
-            self._load(unit["task"])
+            groups = self._load(unit["task"])["groups"]
             found = lm_eval.simple_evaluate(
                 model=self._model, tasks=[unit["task"]], task_manager=self._tasks, num_fewshot=config.num_fewshot,
                 limit=config.limit, apply_chat_template=config.apply_chat_template, log_samples=True,
@@ -65,14 +65,21 @@ class HarnessEvaluator:
             about[HARNESS + name] = {"version": found["versions"].get(name), "num_fewshot": found["n-shot"].get(name),
                                      "examples": found["n-samples"][name]["effective"], **facts}
             rows += [{"task": HARNESS + name, **value} for value in values]
-        table = with_metadata(pa.Table.from_pylist(rows, schema=HARNESS_VALUES), {"tasks": about})
+        whole = {}
+        for name, group in groups.items():
+            if name in found.get("groups", {}):  # the others are lists of tasks without a value of their own
+                members = [task.task_name for task in group.get_all_tasks()]
+                values, facts = _group_values(members, found["groups"][name], rows, about)
+                whole[HARNESS + name] = {"version": found["versions"].get(name), "members": members, **facts}
+                rows += [{"task": HARNESS + name, **value} for value in values]
+        table = with_metadata(pa.Table.from_pylist(rows, schema=HARNESS_VALUES), {"tasks": about, "groups": whole})
         self._artifact.write_table(f"parts/{unit['part']}", table)
         return {"num_rows": sum(facts["examples"] for facts in about.values())}
 
-    def _load(self, name: str) -> None:
-        """Refuse a task whose file or data is not right: another attempt would end the same."""
+    def _load(self, name: str) -> Any:
+        """Load a task or group, refusing one whose file or data is not right: another attempt would end the same."""
         try:
-            self._tasks.load([name])
+            return self._tasks.load([name])
         except Exception as error:  # anything: task files run code, and data comes from anywhere
             raise InputError(f"evaluation.harness.tasks: {name} cannot be loaded: {type(error).__name__}: "
                              f"{str(error).strip()[:500]}") from error
@@ -105,6 +112,50 @@ def _values(
             rows.append({"metric": name, "example_id": f"{digest}-{number}" if number else digest,
                          "value": value})
     return rows, {"better": better, "without_interval": whole}
+
+
+def _group_values(
+    members: list[str], results: Mapping[str, Any], rows: list[dict[str, Any]], about: Mapping[str, Mapping[str, Any]]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Return a group's values by example and metric, whose mean is the group's own value, and what is to be known.
+
+    A group weighs its examples alike or its tasks alike, which its value tells. Where tasks weigh alike, an example's
+    value is multiplied by N / (number of tasks x examples of its task). A value of any other make stands alone.
+    """
+    names = [HARNESS + name for name in members]
+    parts: dict[str, dict[str, list[dict[str, Any]]]] = {}
+    for row in rows:
+        if row["task"] in names:
+            parts.setdefault(row["metric"], {}).setdefault(row["task"], []).append(row)
+    made: list[dict[str, Any]] = []
+    better, whole = {}, {}
+    for key, told in results.items():
+        metric, comma, answers = key.partition(",")
+        if not comma or metric.endswith("_stderr"):
+            continue
+        name = metric if answers == "none" else key
+        directions = {about[task]["better"].get(name) for task in names}
+        values = _weighed(parts.get(name, {}), told) if len(directions) == 1 and None not in directions else None
+        if values is None:
+            whole[name] = float(told) if _is_finite(told) else str(told)
+            continue
+        better[name] = directions.pop()
+        own = [row for part in parts[name].values() for row in part]
+        made += [{"metric": name, "example_id": f"{row['task']}:{row['example_id']}", "value": value}
+                 for row, value in zip(own, values, strict=True)]
+    return made, {"better": better, "without_interval": whole}
+
+
+def _weighed(parts: Mapping[str, list[dict[str, Any]]], told: Any) -> list[float] | None:
+    """Return the values of a group's examples, weighed so that their mean is the value told; None if neither way is."""
+    total = sum(len(part) for part in parts.values())
+    alike = dict.fromkeys(parts, 1.0)
+    by_task = {task: total / (len(parts) * len(part)) for task, part in parts.items()}
+    for weights in (alike, by_task):
+        values = [weights[task] * row["value"] for task, part in parts.items() for row in part]
+        if _is_mean(values, told):
+            return values
+    return None
 
 
 def _is_mean(values: list[float], told: Any) -> bool:
