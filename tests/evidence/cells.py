@@ -13,17 +13,30 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from s2l_ray.errors import InputError
+from s2l_ray.metrics.responses import response_is_correct
 from s2l_ray.modeling.probes import without_prompt
 from s2l_ray.storage.artifacts import git_commit
 from tests.evidence.arms import ARMS, MAIN, ONE_SOURCE, ONE_TASK, Pool
-from tests.evidence.models import DEVICE, Training, embeddings_of, fresh, loaded, losses_of, train
+from tests.evidence.models import (
+    DEVICE,
+    PRECISION,
+    Training,
+    adapted,
+    answers_of,
+    embeddings_of,
+    fresh,
+    loaded,
+    losses_of,
+    merged,
+    train,
+)
 from tests.evidence.rows import base_examples, pool_rows, tokenizer_of
 from tests.evidence.setting import EPOCHS, FULL, RANDOM, ROWS, S2L, STEPS, TOKENS, Setting, Shape
 
-_GATE_SEEDS = 3
+_EQUAL_PASSES_SEEDS = 3
 _OTHER_PROXY_SEEDS = 2
 _AT_EQUAL_TOKENS = (RANDOM, S2L, "s2l_as_in_code", "quota_of_lengths", "high_loss", "lp_lowest")
 
@@ -66,9 +79,10 @@ def cells_of(setting: Setting) -> Iterator[Cell]:
         yield from (Cell("rows", pool), Cell("base", pool, shape=-1), Cell("base", pool), Cell("inputs", pool))
     for pool in setting.pools:
         yield from _gate(setting, pool)
-    for number, part in itertools.product(range(4), setting.seeds):
+    parts = (_main_budget, _equal_passes, _sizes, _other_budgets, _equal_tokens)
+    for cells, seed in itertools.product(parts, setting.seeds):
         for pool in setting.pools:
-            yield from (_main_budget, _sizes, _other_budgets, _equal_tokens)[number](setting, pool, part)
+            yield from cells(setting, pool, seed)
 
 
 def _gate(setting: Setting, pool: str) -> Iterator[Cell]:
@@ -77,13 +91,18 @@ def _gate(setting: Setting, pool: str) -> Iterator[Cell]:
         yield Cell("proxy", pool, seed)
         yield Cell("target", pool, seed, arm=FULL)
         yield Cell("target", pool, seed, arm=RANDOM, budget=setting.main_budget)
-    yield from (Cell("target", pool, seed, arm=FULL, alike=EPOCHS) for seed in setting.seeds[:_GATE_SEEDS])
 
 
 def _main_budget(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
-    for arm in arms_of(pool):
+    for arm in arms_of(setting, pool):
         if arm != RANDOM:
             yield Cell("target", pool, seed, arm=arm, budget=setting.main_budget)
+
+
+def _equal_passes(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
+    """Yield all of the data as often as the budget is seen, which takes as much longer as there is more of it."""
+    if seed in setting.seeds[:_EQUAL_PASSES_SEEDS]:
+        yield Cell("target", pool, seed, arm=FULL, alike=EPOCHS)
 
 
 def _sizes(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
@@ -97,22 +116,22 @@ def _sizes(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
 def _other_budgets(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
     for budget in setting.budgets:
         for arm in MAIN if budget != setting.main_budget else ():
-            if arm in arms_of(pool):
+            if arm in arms_of(setting, pool):
                 yield Cell("target", pool, seed, arm=arm, budget=budget)
-    if "gsm8k_test" in ROWS[pool].tasks:
+    if "gsm8k_test" in ROWS[pool].tasks and not setting.arms:
         yield Cell("target", pool, seed, arm=ONE_TASK, budget=setting.budgets[0])
 
 
 def _equal_tokens(setting: Setting, pool: str, seed: int) -> Iterator[Cell]:
     for arm in _AT_EQUAL_TOKENS:
-        if arm in arms_of(pool):
+        if arm in arms_of(setting, pool):
             yield Cell("target", pool, seed, arm=arm, budget=setting.main_budget, alike=TOKENS)
 
 
-def arms_of(pool: str) -> list[str]:
+def arms_of(setting: Setting, pool: str) -> list[str]:
     """Return the arms with a budget that tell something on a pool."""
     left_out = {FULL, ONE_TASK, *(() if ROWS[pool].has_sources else ONE_SOURCE)}
-    return [arm for arm in ARMS if arm not in left_out]
+    return [arm for arm in setting.arms or ARMS if arm not in left_out]
 
 
 @dataclass(frozen=True)
@@ -194,7 +213,9 @@ def _make_base(place: Place, cell: Cell) -> dict[str, Any]:
     setting, folder = place.setting, _base(place, cell.pool, cell.shape)
     held_out = _rows(place, cell.pool, "held_out")
     if folder == place.model:
-        return {"loss": float(losses_of(loaded(folder), held_out).mean())}
+        model = loaded(folder)
+        right_N = _right(place, cell.pool, model, held_out)
+        return {"loss": float(losses_of(model, held_out).mean()), **_by_task(held_out, right_N, "right_by_task")}
     tokenizer, rows = _tokenizer(place, cell.pool), _rows(place, cell.pool, "base")
     model = fresh(shape_of(setting, cell.shape), len(tokenizer), tokenizer.eos_token_id, setting)
     facts = train(model, rows, Training(setting.base_learning_rate, 2 * setting.batch, seed=0, epochs=1))
@@ -248,11 +269,35 @@ def _make_target(place: Place, cell: Cell) -> dict[str, Any]:
     passes = setting.steps * setting.batch / (setting.main_budget * len(pool))
     length = {STEPS: {"steps": setting.steps}, EPOCHS: {"epochs": passes},
               TOKENS: {"steps": max(1, round(setting.steps * pool_tokens_each / tokens_each))}}[cell.alike]
+    if setting.adapters:
+        model = adapted(model, setting.adapters, cell.seed)
     facts = train(model, rows, Training(setting.learning_rate, setting.batch, cell.seed, **length))
-    losses_N = losses_of(model, held_out)
+    if setting.adapters:
+        model = merged(model)
+    losses_N = losses_of(model, held_out, "bf16" if setting.adapters else PRECISION)
+    right_N = _right(place, cell.pool, model, held_out)
     np.save(place.file(cell, "-rows.npy"), positions.astype(np.int32))
+    np.save(place.file(cell, "-right.npy"), right_N)
     np.save(place.file(cell, ".npy"), losses_N)
-    tasks = held_out["task"].to_pylist()
-    by_task = {task: float(losses_N[[one == task for one in tasks]].mean()) for task in dict.fromkeys(tasks)}
-    return {**facts, "rows": len(positions), "loss": float(losses_N.mean()), "by_task": by_task,
-            "tokens_each": tokens_each, "supervised_each": float(np.mean(rows["num_supervised_tokens"].to_numpy()))}
+    return {**facts, "rows": len(positions), "loss": float(losses_N.mean()), **_by_task(held_out, losses_N, "by_task"),
+            **_by_task(held_out, right_N, "right_by_task"), "tokens_each": tokens_each, "supervised_each": float(np.mean(rows["num_supervised_tokens"].to_numpy()))}
+
+
+def _right(place: Place, pool: str, model: PreTrainedModel, held_out: pa.Table) -> np.ndarray:
+    """Return whether each held-out question is answered right, (N,) float32, NaN where it is not asked."""
+    right_N = np.full(held_out.num_rows, np.nan, np.float32)
+    asked = np.flatnonzero(np.isin(held_out["task"].to_pylist(), place.setting.answered))
+    if len(asked):
+        rows = held_out.take(pa.array(asked))
+        answers = answers_of(model, rows, _tokenizer(place, pool))
+        right_N[asked] = [response_is_correct(answer, gold)
+                          for answer, gold in zip(answers, rows["answer"].to_pylist(), strict=True)]
+    return right_N
+
+
+def _by_task(held_out: pa.Table, values_N: np.ndarray, name: str) -> dict[str, dict[str, float]]:
+    """Return the mean of each task that has values, under a name; nothing where none has."""
+    tasks = np.array(held_out["task"].to_pylist())
+    means = {task: float(values_N[tasks == task].mean()) for task in dict.fromkeys(tasks.tolist())}
+    found = {task: mean for task, mean in means.items() if np.isfinite(mean)}
+    return {name: found} if found else {}

@@ -129,6 +129,7 @@ def _tables(rows: Sequence[dict[str, Any]], tokenizer: PreTrainedTokenizerBase, 
             "supervised": pa.array([one.learned for _, one in kept], pa.list_(pa.bool_())),
             "num_tokens": pa.array([len(one.input_ids) for _, one in kept], pa.int32()),
             "num_supervised_tokens": pa.array([int(one.learned.sum()) for _, one in kept], pa.int32()),
+            "answer": pa.array([row["answer"] for row, _ in kept], pa.string()),
             "row": pa.array([{name: row[name] for name in ("instruction", "input", "response")} for row, _ in kept],
                             pa.struct([(name, pa.string()) for name in ("instruction", "input", "response")])),
         })

@@ -4,8 +4,8 @@
     python tests/evidence/run.py --data ... --folder evidence --size gpu --model smollm2 --minutes 7
 
 Cells are made once and kept below the folder, by a name that the whole setting decides: a run that is stopped goes on
-where it was. Sizes: cpu (2 cores, about three hours), gpu (one card, no Ray, a pretrained model of --model), tiny (for
-tests). After each run the table of what there is stands in the folder: evidence.json, .md, .html and .svg; cells.jsonl
+where it was. Sizes: cpu (2 cores, about three hours), pretrained (2 cores, a model of --model with adapters), gpu (one card,
+no Ray, a model of --model), tiny (for tests). After each run the table of what there is stands in the folder: evidence.json, .md, .html and .svg; cells.jsonl
 holds what is known of each cell.
 """
 
@@ -17,7 +17,6 @@ import signal
 import sys
 import time
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -62,7 +61,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder of the Parquet files")
     parser.add_argument("--folder", type=Path, required=True, help="where cells are kept")
     parser.add_argument("--size", choices=SIZES, default="cpu")
-    parser.add_argument("--model", type=Path, help="folder of a pretrained model, of the size gpu")
+    parser.add_argument("--model", type=Path, help="folder of a pretrained model, of the sizes gpu and pretrained")
     parser.add_argument("--minutes", type=float, default=20, help="no cell is begun after these (20)")
     parser.add_argument("--workers", type=int, help="cells at a time (as many as cores, one on a GPU)")
     asked = parser.parse_args()
@@ -71,7 +70,7 @@ def main() -> None:
         parser.error(f"--size {asked.size} {'takes no' if setting.model is None else 'needs a'} --model")
     folder = asked.folder / setting.name()
     folder.mkdir(parents=True, exist_ok=True)
-    told = asdict(setting) | {"weights": asked.model and folder_digest(asked.model, (".safetensors", "config.json"))}
+    told = setting.told() | {"weights": asked.model and folder_digest(asked.model, (".safetensors", "config.json"))}
     file = folder / "setting.json"
     if file.exists() and json.loads(file.read_text()) != json.loads(json.dumps(told)):
         parser.error(f"{folder} holds cells of another --model: give another --folder")

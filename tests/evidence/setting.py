@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
 RANDOM, FULL, S2L = "random", "full", "s2l"
@@ -71,10 +71,22 @@ class Setting:
     seeds: tuple[int, ...]
     model: str | None = None
     """Folder of a pretrained model in place of one of ours."""
+    adapters: int = 0
+    """Rank of what targets learn beside frozen weights (LoRA), in bf16 and packed; 0 trains all weights, in fp32 on CPUs."""
+    arms: tuple[str, ...] = ()
+    """What is compared, where that is not every arm."""
+    answered: tuple[str, ...] = ()
+    """Tasks whose held-out questions targets answer in words, too."""
+
+    def told(self) -> dict[str, Any]:
+        """Return what decides figures; a field that came later is left out where it changes nothing."""
+        values = asdict(self)
+        return {field.name: values[field.name] for field in fields(self)
+                if field.default is MISSING or field.name == "model" or values[field.name] != field.default}
 
     def name(self) -> str:
         """Return what results of this setting are kept under."""
-        told = json.dumps(asdict(self), sort_keys=True).encode()
+        told = json.dumps(self.told(), sort_keys=True).encode()
         return f"{self.size}-{hashlib.sha256(told).hexdigest()[:8]}"
 
 
@@ -97,6 +109,12 @@ SIZES = {
     "gpu": replace(_CPU, size="gpu", pools=("math", "alpaca", "clinical", "flan_cot"), num_pool=8000, num_held_out=300,
                    max_length=512, batch=32, steps=250, learning_rate=2e-5, proxy=Shape(256, 6, 4),
                    other_proxies=(Shape(64, 2, 4), Shape(128, 4, 4)), base_tokens=20_000_000, model="smollm2"),
+    # A pretrained model on 2 cores: LoRA of SmolLM2-135M, as many rows and steps as an hour and a half allows.
+    "pretrained": replace(
+        _CPU, size="pretrained", pools=("math",), num_pool=800, num_held_out=60, max_length=96, proxy=Shape(64, 2, 4),
+        other_proxies=(), base_tokens=500_000, steps=17, learning_rate=5e-4, num_clusters=35, budgets=(0.11,),
+        model="smollm2", adapters=16, answered=("numglue_test", "simuleq_test"),
+        arms=(RANDOM, S2L, "loss_bins", "quota_of_lengths", "random_by_source", "representation")),
     "tiny": replace(_CPU, size="tiny", pools=("math",), num_pool=120, num_held_out=8, num_wanted=4, max_length=256,
                     vocabulary=512, target=Shape(16, 1, 2), proxy=Shape(16, 1, 2), other_proxies=(Shape(8, 1, 1),),
                     base_tokens=6_000, batch=8, steps=4, proxy_epochs=3, num_points=3, num_clusters=5,

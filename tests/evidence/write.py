@@ -4,7 +4,6 @@ import json
 import os
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -40,13 +39,13 @@ def evidence(results: Results) -> dict[str, Any]:
     """Return all that the cells say, as plain values."""
     setting, pools = results.place.setting, results.pools
     return {
-        "setting": asdict(setting), "name": setting.name(), "torch": torch.__version__,
+        "setting": setting.told(), "name": setting.name(), "torch": torch.__version__,
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
         "commits": sorted({str(facts["commit"]) for facts in results.facts.values()}),
         "devices": sorted({str(facts["device"]) for facts in results.facts.values()}),
         "pools": {pool: {**_rows_of(results, pool), "gate": gate(results, pool), "detectable": detectable(results, pool),
                          "agreement": agreement(results, pool),
-                         "chosen": chosen(results, pool, [FULL, *arms_of(pool)])} for pool in pools},
+                         "chosen": chosen(results, pool, [FULL, *arms_of(setting, pool)])} for pool in pools},
         "comparisons": [one.to_dict() for one in comparisons(results)],
         "losses": [{"pool": arm.pool, "arm": arm.arm, "budget": arm.budget, "alike": arm.alike,
                     "seeds": {str(seed): float((results.weights(arm.pool) * losses_N).mean()) for seed, losses_N in sorted(seeds.items())}}
