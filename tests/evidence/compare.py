@@ -9,13 +9,14 @@ import numpy as np
 import pyarrow.parquet as pq
 from scipy.special import stdtrit
 
-from s2l_ray.metrics.seeds import SeedEstimate, difference_over_seeds, holm
+from s2l_ray.metrics.seeds import SeedEstimate, difference_over_seeds, holm, mean_over_seeds
 from s2l_ray.recipe.registry import SELECTORS
 from s2l_ray.recipe.selection import SelectionConfig
 from s2l_ray.selectors.chances import Draw, draw
 from s2l_ray.selectors.run import pool_of as selector_pool
 from tests.evidence.arms import loss_labels, source_labels, table_of
-from tests.evidence.cells import Cell, Place, cells_of, pool_of
+from tests.evidence.cells import Cell, Place, cells_of
+from tests.evidence.making import pool_of
 from tests.evidence.setting import FULL, RANDOM, S2L, STEPS
 
 Losses = Mapping[int, np.ndarray]
@@ -64,6 +65,8 @@ class Results:
         self.cells = [cell for cell in cells_of(place.setting) if place.is_done(cell)]
         self.facts = {cell.name: place.facts(cell) for cell in self.cells}
         self.losses: dict[Arm, dict[int, np.ndarray]] = defaultdict(dict)
+        self.right: dict[Arm, dict[int, np.ndarray]] = defaultdict(dict)
+        """Of the questions that are answered: whether each is right, (M,)."""
         self.refused: dict[Arm, str] = {}
         for cell in self.cells:
             if cell.kind == "target":
@@ -72,6 +75,10 @@ class Results:
                     self.refused[arm] = self.facts[cell.name]["refused"]
                 else:
                     self.losses[arm][cell.seed] = np.load(place.file(cell, ".npy")).astype(np.float64)
+                    right = place.file(cell, "-right.npy")
+                    right_N = np.load(right).astype(np.float64) if right.exists() else np.empty(0)
+                    if np.isfinite(right_N).any():
+                        self.right[arm][cell.seed] = right_N[np.isfinite(right_N)]
 
     @property
     def pools(self) -> list[str]:
@@ -120,6 +127,19 @@ def comparisons(results: Results) -> list[Comparison]:
     for family in families.values():
         for one, adjusted in zip(family, holm([one.estimate.p for one in family]), strict=True):
             one.p_holm = adjusted
+    return found
+
+
+def answered(results: Results) -> list[dict[str, Any]]:
+    """Return each arm's share of questions answered right, and that less random's at its budget, with 95 % intervals."""
+    found = []
+    for arm, seeds in sorted(results.right.items(), key=str):
+        random = results.right.get(Arm(arm.pool, RANDOM, arm.budget if arm.arm != FULL else
+                                       results.place.setting.main_budget, STEPS))
+        beside = difference_over_seeds(seeds, random, np.random.default_rng(0)) if random and arm.arm != RANDOM else None
+        found.append({"pool": arm.pool, "arm": arm.arm, "budget": arm.budget, "alike": arm.alike,
+                      **mean_over_seeds(np.stack([seeds[seed] for seed in sorted(seeds)])).to_dict(),
+                      "less_random": None if beside is None else beside.to_dict()})
     return found
 
 

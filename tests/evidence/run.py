@@ -6,7 +6,8 @@
 Cells are made once and kept below the folder, by a name that the whole setting decides: a run that is stopped goes on
 where it was. Sizes: cpu (2 cores, about three hours), pretrained (2 cores, a model of --model with adapters), gpu (one card,
 no Ray, a model of --model), tiny (for tests). After each run the table of what there is stands in the folder: evidence.json, .md, .html and .svg; cells.jsonl
-holds what is known of each cell.
+holds what is known of each cell, and cells.parquet the targets with their losses by row: another machine goes on from
+there with --kept.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from rich.console import Console
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from s2l_ray.storage.artifacts import folder_digest
-from tests.evidence.cells import Cell, Place, cells_of, make
+from tests.evidence.cells import Cell, Place, cells_of
+from tests.evidence.kept import take_kept
+from tests.evidence.making import make
 from tests.evidence.setting import SIZES
 from tests.evidence.write import write_all
 
@@ -62,6 +65,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where cells are kept")
     parser.add_argument("--size", choices=SIZES, default="cpu")
     parser.add_argument("--model", type=Path, help="folder of a pretrained model, of the sizes gpu and pretrained")
+    parser.add_argument("--kept", type=Path, help="cells.parquet of another machine: its targets are not made again")
     parser.add_argument("--minutes", type=float, default=20, help="no cell is begun after these (20)")
     parser.add_argument("--workers", type=int, help="cells at a time (as many as cores, one on a GPU)")
     asked = parser.parse_args()
@@ -76,6 +80,8 @@ def main() -> None:
         parser.error(f"{folder} holds cells of another --model: give another --folder")
     file.write_text(json.dumps(told, indent=1) + "\n")
     place = Place(folder, asked.data, setting, asked.model)
+    if asked.kept is not None:
+        print(f"{take_kept(place, asked.kept)} targets of {asked.kept} are taken over")
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # ends its processes with it, after their cells
     workers = asked.workers or (1 if torch.cuda.is_available() else os.cpu_count() or 1)
     left = run(place, asked.minutes, workers, Console(width=160))

@@ -2,10 +2,12 @@
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from transformers import AutoTokenizer
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT))
@@ -13,11 +15,13 @@ sys.path.insert(0, str(ROOT))
 from s2l_ray.recipe.loading import load_recipe  # noqa: E402
 from tests.evidence import run as command  # noqa: E402
 from tests.evidence.arms import ARMS, deciles, length_labels, loss_labels, source_labels  # noqa: E402
-from tests.evidence.cells import Cell, Place, arms_of, cells_of, make, pool_of  # noqa: E402
+from tests.evidence.cells import Cell, Place, arms_of, cells_of  # noqa: E402
 from tests.evidence.claims import claims  # noqa: E402
 from tests.evidence.compare import Arm, Results, comparisons, detectable, gate  # noqa: E402
+from tests.evidence.kept import take_kept, write_kept  # noqa: E402
+from tests.evidence.making import make, pool_of  # noqa: E402
 from tests.evidence.setting import FULL, RANDOM, S2L, SIZES, STEPS  # noqa: E402
-from tests.evidence.write import evidence, markdown, plot, write_all  # noqa: E402
+from tests.evidence.write import evidence, markdown, page, plot, write_all  # noqa: E402
 
 DATA = ROOT.parent / "shared" / "data"
 TINY = SIZES["tiny"]
@@ -67,6 +71,45 @@ def test_a_cell_made_again_has_the_same_figures(made, tmp_path):
         make(again, needed)
     assert (np.load(again.file(cell, "-rows.npy")) == np.load(made.file(cell, "-rows.npy"))).all()
     assert np.load(again.file(cell, ".npy")) == pytest.approx(np.load(made.file(cell, ".npy")), abs=1e-5)
+
+
+def test_another_machine_goes_on_from_the_kept_targets(made, tmp_path):
+    again = Place(tmp_path / TINY.name(), DATA, TINY)
+    again.folder.mkdir()
+    targets = [cell for cell in MADE if cell.kind == "target"]
+    assert write_kept(made, tmp_path / "cells.parquet") == len(targets) == take_kept(again, tmp_path / "cells.parquet")
+    for cell in targets:
+        assert again.facts(cell) == made.facts(cell)
+        if "refused" not in again.facts(cell):
+            assert np.load(again.file(cell, ".npy")) == pytest.approx(np.load(made.file(cell, ".npy")), abs=5.1e-5)
+            assert (np.load(again.file(cell, "-rows.npy")) == np.load(made.file(cell, "-rows.npy"))).all()
+    assert take_kept(again, tmp_path / "cells.parquet") == 0, "what is there stays"
+    with pytest.raises(ValueError, match=f"cells of {TINY.name()}, not of cpu-"):
+        take_kept(Place(tmp_path, DATA, SIZES["cpu"]), tmp_path / "cells.parquet")
+
+
+def test_a_pretrained_model_learns_by_adapters_and_answers(made, tmp_path):
+    folder = made.file(Cell("base", "math", shape=-1), "")
+    AutoTokenizer.from_pretrained(made.folder / "math-tokenizer").save_pretrained(folder)
+    setting = replace(SIZES["pretrained"], **{name: getattr(TINY, name) for name in (
+        "num_pool", "num_held_out", "num_wanted", "max_length", "proxy", "base_tokens", "batch", "steps", "num_points",
+        "num_clusters", "seeds")}, arms=(RANDOM, S2L))
+    place = Place(tmp_path / setting.name(), DATA, setting, folder)
+    place.folder.mkdir()
+    cells = list(cells_of(setting))
+    assert {cell.arm for cell in cells} == {"", FULL, RANDOM, S2L}
+    for cell in cells:
+        make(place, cell)
+    base = place.facts(Cell("base", "math", shape=-1))
+    for cell in cells:
+        if cell.kind == "target":
+            facts, right_N = place.facts(cell), np.load(place.file(cell, "-right.npy"))
+            assert facts["loss"] < base["loss"], "the adapters' weights are in what is measured"
+            assert set(facts["right_by_task"]) == set(setting.answered) and np.isfinite(right_N).sum() == 2 * TINY.num_held_out
+    told = evidence(Results(place))
+    assert {one["arm"] for one in told["answered"]} == {FULL, RANDOM, S2L}
+    assert all(0 <= one["low"] <= one["value"] <= one["high"] <= 1 for one in told["answered"] if one["value"] > 0)
+    assert "questions answered right" in markdown(told) and "Answered right" in page(told)
 
 
 def test_the_recipe_for_a_cluster_is_one_and_counts_the_trials_that_it_names():
@@ -154,16 +197,16 @@ def test_the_table_says_every_figure_and_the_page_fits_a_phone_and_a_desk(made, 
     text = (made.folder / "evidence.md").read_text()
     assert all(one["claim"] in text for one in kept["claims"]) and text == markdown(evidence(Results(made)))
     for width in (390, 1280):
-        page = browser.new_page(viewport={"width": width, "height": 900}, offline=True)
+        opened = browser.new_page(viewport={"width": width, "height": 900}, offline=True)
         said = []
-        page.on("console", lambda message, said=said: said.append(message.text))
-        page.goto((made.folder / "evidence.html").as_uri())
-        assert page.evaluate("document.documentElement.scrollWidth") <= width and said == []
-        assert [heading.inner_text() for heading in page.query_selector_all("h2")] == [
+        opened.on("console", lambda message, said=said: said.append(message.text))
+        opened.goto((made.folder / "evidence.html").as_uri())
+        assert opened.evaluate("document.documentElement.scrollWidth") <= width and said == []
+        assert [heading.inner_text() for heading in opened.query_selector_all("h2")] == [
             "Claims", "Arms beside random", "What was chosen", "Again"]
-        assert len(page.query_selector_all(".plot-row svg")) == sum(
+        assert len(opened.query_selector_all(".plot-row svg")) == sum(
             one["beside"] == RANDOM and one["alike"] in ("steps", "tokens") and one["budget"] < 1 for one in kept["comparisons"])
-        page.close()
+        opened.close()
 
 
 def test_a_plot_has_its_marks_in_order():

@@ -1,8 +1,6 @@
 """The table of evidence as JSON, Markdown and a page that needs nothing else."""
 
 import json
-import os
-import platform
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -14,7 +12,8 @@ from markupsafe import Markup
 
 from tests.evidence.cells import Place, arms_of
 from tests.evidence.claims import claims
-from tests.evidence.compare import Results, agreement, chosen, comparisons, detectable, gate
+from tests.evidence.compare import Results, agreement, answered, chosen, comparisons, detectable, gate
+from tests.evidence.kept import write_kept
 from tests.evidence.setting import FULL, RANDOM
 
 _REACH = 6  # of the middle difference of a plot, to each side
@@ -31,6 +30,7 @@ def write_all(place: Place) -> dict[str, Any]:
     (place.folder / "evidence.svg").write_text(drawing(told))
     lines = (json.dumps({"name": name, **facts}, sort_keys=True) for name, facts in sorted(results.facts.items()))
     (place.folder / "cells.jsonl").write_text("".join(f"{line}\n" for line in lines))
+    write_kept(place, place.folder / "cells.parquet")
     return {"cells": len(results.cells), "comparisons": len(told["comparisons"]),
             "claims": {claim["claim"] + f" [{claim['pool']}]": claim["verdict"] for claim in told["claims"]}}
 
@@ -40,7 +40,7 @@ def evidence(results: Results) -> dict[str, Any]:
     setting, pools = results.place.setting, results.pools
     return {
         "setting": setting.told(), "name": setting.name(), "torch": torch.__version__,
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores",
+        "machines": sorted({str(facts.get("machine", "not kept")) for facts in results.facts.values()}),
         "commits": sorted({str(facts["commit"]) for facts in results.facts.values()}),
         "devices": sorted({str(facts["device"]) for facts in results.facts.values()}),
         "pools": {pool: {**_rows_of(results, pool), "gate": gate(results, pool), "detectable": detectable(results, pool),
@@ -50,6 +50,7 @@ def evidence(results: Results) -> dict[str, Any]:
         "losses": [{"pool": arm.pool, "arm": arm.arm, "budget": arm.budget, "alike": arm.alike,
                     "seeds": {str(seed): float((results.weights(arm.pool) * losses_N).mean()) for seed, losses_N in sorted(seeds.items())}}
                    for arm, seeds in sorted(results.losses.items(), key=str)],
+        "answered": answered(results),
         "refused": [{"pool": arm.pool, "arm": arm.arm, "budget": arm.budget, "why": why}
                     for arm, why in sorted(results.refused.items(), key=str)],
         "claims": [claim.to_dict() for claim in claims(results)],
@@ -84,7 +85,7 @@ def tables(told: dict[str, Any]) -> list[dict[str, Any]]:
 
 def markdown(told: dict[str, Any]) -> str:
     """Return the table for docs."""
-    lines = [f"Setting `{told['name']}`, {told['machine']}, torch {told['torch']}, commits {', '.join(told['commits'])}.", ""]
+    lines = [f"Setting `{told['name']}`, {'; '.join(told['machines'])}, torch {told['torch']}, commits {', '.join(told['commits'])}.", ""]
     for pool, facts in told["pools"].items():
         seen = facts["detectable"]
         lines.append(f"{pool}: {facts['rows']:,} rows, {facts['tokens']:,} tokens; a difference of {seen:.4f} nats is seen in "
@@ -97,7 +98,15 @@ def markdown(told: dict[str, Any]) -> str:
         lines += ["", f"{table['caption']}:", "", "| arm | difference | 95 % | p, Holm | | less that of full |", "|---|---|---|---|---|---|"]
         lines += [f"| `{one['arm']}` | {one['value']:+.4f} | {one['low']:+.4f} to {one['high']:+.4f} | {one['p_holm']:.3f} | "
                   f"{one['verdict']} | {_short(table['full'].get(one['arm']))} |" for one in table["rows"]]
+    if told["answered"]:
+        lines += ["", "| questions answered right | budget | alike | share | 95 % | less that of random |", "|---|---|---|---|---|---|"]
+        lines += [f"| `{one['arm']}` of {one['pool']} | {one['budget']:.0%} | {one['alike']} | {one['value']:.3f} | {one['low']:.3f} "
+                  f"to {one['high']:.3f} | {_beside(one['less_random'])} |" for one in told["answered"]]
     return "\n".join(lines) + "\n"
+
+
+def _beside(one: dict[str, Any] | None) -> str:
+    return "-" if one is None else f"{one['value']:+.3f} ({one['low']:+.3f} to {one['high']:+.3f})"
 
 
 def _short(one: dict[str, Any] | None) -> str:
