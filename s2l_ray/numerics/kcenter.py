@@ -1,11 +1,13 @@
 """Greedy k-center: centres such that no row is far from all of them."""
 
+from collections import deque
 from dataclasses import dataclass
 
 import numpy as np
 from threadpoolctl import threadpool_limits
 
 from s2l_ray.numerics.distances import squared_distances
+from s2l_ray.tables.chunked_table import in_order
 
 _BLOCK_ROWS = 8192
 _CANDIDATES = 256
@@ -91,7 +93,10 @@ def _next_centres(rows_ND: np.ndarray, gaps_N: np.ndarray, count: int) -> tuple[
 def _cover(gaps_N: np.ndarray, rows_ND: np.ndarray, picked: np.ndarray) -> None:
     """Lower the gaps of all rows to the new centres."""
     centres_MD = rows_ND[picked]
-    for start in range(0, len(rows_ND), _BLOCK_ROWS):
+
+    def lower(start: int) -> None:
         gaps = gaps_N[start : start + _BLOCK_ROWS]
         np.minimum(gaps, squared_distances(rows_ND[start : start + _BLOCK_ROWS], centres_MD).min(axis=1), out=gaps)
+
+    deque(in_order(lower, range(0, len(rows_ND), _BLOCK_ROWS)), maxlen=0)
     gaps_N[picked] = _TAKEN
