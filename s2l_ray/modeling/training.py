@@ -108,6 +108,17 @@ class _EpochCallback(TrainerCallback):
         self._sampler.set_epoch(state.global_step // self._sampler.steps_per_epoch)
 
 
+class _CacheCallback(TrainerCallback):
+    """Leaves the config as it came: training keeps no keys and values, and whoever loads the model to answer wants them."""
+
+    def __init__(self, use_cache: bool) -> None:
+        self._use_cache = use_cache
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        model = kwargs["model"]
+        plain_model(getattr(model, "module", model)).config.use_cache = self._use_cache
+
+
 class SupervisedTrainer(Trainer):
     """A Trainer whose language-model head runs on supervised positions only, and in blocks.
 
@@ -232,6 +243,7 @@ def build_trainer(
     shuffles: bool = True,
 ) -> SupervisedTrainer:
     """Return a Trainer over the examples; its shuffling follows the seed, not the number of workers."""
+    use_cache = bool(getattr(model.config, "use_cache", True))
     model.config.use_cache = False
     micro_batches = arguments.gradient_accumulation_steps * arguments.world_size
     trainer = SupervisedTrainer(
@@ -241,7 +253,7 @@ def build_trainer(
         args=arguments,
         train_dataset=examples,
         data_collator=collator,
-        callbacks=list(callbacks),
+        callbacks=[*callbacks, _CacheCallback(use_cache)],
     )
     trainer.remove_callback(PrinterCallback)
     return trainer

@@ -131,6 +131,18 @@ def test_points_are_recorded_at_their_steps_and_the_last_is_the_finished_model(t
     assert all(torch.equal(seen[6][n], w) for n, w in model.state_dict().items())
 
 
+@pytest.mark.parametrize("use_cache", [True, False])
+def test_a_trained_model_keeps_keys_and_values_as_it_did_before(use_cache, tmp_path):
+    model = AutoModelForCausalLM.from_config(MODELS["gpt_neox"])
+    model.config.use_cache = use_cache
+    during = []
+    seen = PointCallback([TrajectoryPoint(3, 0.5)], lambda recorded, _: during.append(recorded.config.use_cache))
+    trainer = train(model, tmp_path / "training", proxy_config(), callbacks=[seen])
+    trainer.save_model(str(tmp_path / "saved"))
+    assert during == [False]
+    assert AutoModelForCausalLM.from_pretrained(tmp_path / "saved").config.use_cache is use_cache
+
+
 def test_the_config_says_whether_deepspeed_runs_it_and_not_its_class(tmp_path):
     class Sharded(ProxyConfig):
         @property
