@@ -141,6 +141,9 @@ class Tokenization:
         return encoded
 
     def _join(self, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> TokenizedExample:
+        if len(parts) == 1 and not self._start:
+            ids, supervised = parts[0]
+            return TokenizedExample(ids, supervised, len(ids)).cut(self._max_length)
         ids = np.concatenate([np.array(self._start, dtype=np.int32), *(part[0] for part in parts)])
         supervised = np.concatenate([np.zeros(len(self._start), dtype=bool), *(part[1] for part in parts)])
         return TokenizedExample(ids, supervised, len(ids)).cut(self._max_length)
@@ -169,6 +172,8 @@ def held(encoding: Encoding, span: tuple[int, int]) -> slice:
 
     tokens = range(len(encoding))
     begin = bisect_left(tokens, True, key=reaches)
+    if begin == len(encoding) or not lies_behind(len(encoding) - 1):  # most spans end with the text
+        return slice(begin, len(encoding))
     return slice(begin, bisect_left(tokens, True, begin, key=lies_behind))
 
 

@@ -39,6 +39,8 @@ class Registry:
     """Names that nobody may give: where these things are named, they stand for something else."""
     _tried: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
     """Of other packages: what was loaded, or the error that came instead."""
+    _loaded: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """Of ours: what was loaded."""
 
     @property
     def group(self) -> str:
@@ -97,11 +99,14 @@ class Registry:
         """Return the thing of this name; InputError as `check`."""
         if name in self.offered:
             return self._found_in_package(name)
+        if name in self._loaded:  # asked for with every row
+            return self._loaded[name]
         if name not in self.own:
             raise InputError(self._unknown(name))
         module = importlib.import_module(f"{self.package}.{name}")
         thing = getattr(module, self.attribute, None)
         assert thing is not None and thing.name == name, f"{module.__name__} must hold {self.attribute}, named {name!r}"
+        self._loaded[name] = thing
         return thing
 
     def get(self, name: object) -> Any | None:

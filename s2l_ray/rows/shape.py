@@ -3,6 +3,7 @@
 import difflib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property
 from typing import Any, ClassVar
 
 from s2l_ray.errors import InputError
@@ -48,7 +49,7 @@ class Shape(ABC):
         """Return, by name, what of the fields' values no model sees though their columns are read."""
         return []
 
-    @property
+    @cached_property
     def fields(self) -> dict[str, tuple[str, ...]]:
         """Return every field with its columns."""
         return self.required | self.optional
@@ -69,9 +70,11 @@ class Shape(ABC):
         """Return the column that each field is read from in this row, for those that have one with anything in it."""
         found = {}
         for field, defaults in self.fields.items():
-            accepted = (renames[field],) if field in renames else defaults
-            found[field] = next((name for name in accepted if name in row and not is_missing(row[name])), "")
-        return {field: name for field, name in found.items() if name}
+            for name in (renames[field],) if field in renames else defaults:
+                if name in row and not is_missing(row[name]):
+                    found[field] = name
+                    break
+        return found
 
 
 def detect_shape(column_names: Iterable[str], columns: Mapping[str, str] | None = None) -> str:
@@ -127,7 +130,7 @@ def shape_of(row: Mapping[str, Any], shape: str, columns: Mapping[str, str] | No
         There is no such shape, or `columns` renames a field that none of them has.
     """
     shapes: list[Shape] = [SHAPES.find(name) for name in shape.split(_SEVERAL)]
-    unknown = (columns or {}).keys() - {field for one in shapes for field in one.fields}
+    unknown = columns.keys() - {field for one in shapes for field in one.fields} if columns else ()
     if unknown:
         known = ", ".join(dict.fromkeys(field for one in shapes for field in one.fields))
         wrong = ", ".join(sorted(unknown))
