@@ -109,7 +109,7 @@ class _EpochCallback(TrainerCallback):
 
 
 class _CacheCallback(TrainerCallback):
-    """Leaves the config as it came: training keeps no keys and values, and whoever loads the model to answer wants them."""
+    """Leaves the config as it came: training keeps no keys and values, and who loads the model to answer wants them."""
 
     def __init__(self, use_cache: bool) -> None:
         self._use_cache = use_cache
