@@ -1,6 +1,7 @@
 """`s2l select --extend RUN MORE`: a finished selection grows by new rows, without another training."""
 
 import itertools
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -105,9 +106,17 @@ def _points(record: "Record") -> str | None:
         return None
     from s2l_ray.storage.files import resolve_local  # heavy: pyarrow
 
-    place = record.storage.uri_of(_step(record, "proxy"))
+    folder = _step(record, "proxy")
+    place = record.storage.uri_of(folder)
     local = resolve_local(place)
     if local is None:
-        raise InputError(f"--extend reads the proxy's points from this machine: copy {place} here and give its place "
-                         "as trajectory.checkpoints")
+        # By the fingerprint of what it was made from: the points of one that is there are the same.
+        local = cache_folder() / folder
+        note(f"--extend: the proxy's points of {place} are brought to {local}, which may be deleted afterwards")
+        record.storage.download_folder(folder, local)
     return str(local)
+
+
+def cache_folder() -> Path:
+    """Return where this user's programs keep what they can fetch again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "s2l_ray"

@@ -240,6 +240,17 @@ class Storage:
             self._download(relative, temporary)
             yield Path(temporary)
 
+    def download_folder(self, relative: str, local: Path) -> None:
+        """Copy a folder to this machine, where it appears when all of it is there; one that is there stays."""
+        if local.exists():
+            return
+        local.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{local.name}-", dir=local.parent) as temporary:
+            whole = Path(temporary) / "whole"
+            whole.mkdir()
+            self._download(relative, str(whole))
+            whole.rename(local)
+
     @patient
     def _download(self, relative: str, target: str) -> None:
         pafs.copy_files(self.path(relative), target, self.filesystem, pafs.LocalFileSystem())

@@ -96,9 +96,11 @@ def test_status_tells_each_step(finished):
 
 
 @pytest.mark.slow
-def test_the_line_on_an_s3_server_over_http(small_recipe, word_problems):
+def test_the_line_on_an_s3_server_over_http_and_the_growth_of_what_it_chose(
+        small_recipe, word_problems, tmp_path, monkeypatch, capsys):
     from moto.server import ThreadedMotoServer
 
+    from s2l_ray.cli.main import main as cli
     from s2l_ray.pipeline.plan import plan_run
     from s2l_ray.pipeline.run import run_plan
     from s2l_ray.results.record import find_record
@@ -119,6 +121,19 @@ def test_the_line_on_an_s3_server_over_http(small_recipe, word_problems):
         assert all(one.is_reused for one in run_plan(plan, "again"))
         assert status_of(find_record("small", uri))["left"] == []
         chosen = plan.step("select", "s2l").artifact
-        assert len(chosen.storage.read_bytes(chosen.file("subset.jsonl")).splitlines()) == 44  # 11 % of 400
+        rows = chosen.storage.read_bytes(chosen.file("subset.jsonl")).splitlines()
+        assert len(rows) == 44  # 11 % of 400
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+        more = tmp_path / "more.jsonl"
+        new = [{**json.loads(row), "id": f"new{n}", "instruction": f"Later: {json.loads(row)['instruction']}"}
+               for n, row in enumerate(rows)]
+        more.write_text("".join(json.dumps(row) + "\n" for row in new))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli(["select", str(more), "--extend", plan.storage.uri_of(plan.folder), "--budget", "50"])
+        assert not ended.value.code
+        assert sum(json.loads(capsys.readouterr().out.splitlines()[-1])["extended"].values()) == 50
+        proxy = plan.step("proxy").artifact
+        assert (tmp_path / "cache" / "s2l_ray" / proxy.folder / "manifest.json").exists(), "brought here"
     finally:
         server.stop()

@@ -298,3 +298,19 @@ def test_an_older_marker_without_a_version_is_refused(storage):
     storage.write_bytes("s2l-storage.json", json.dumps({}).encode())
     with pytest.raises(InputError, match="holds schema version None"):
         Storage.open(storage.uri)
+
+
+def test_a_folder_is_copied_to_this_machine_whole_and_once(storage, tmp_path):
+    storage.write_bytes("proxy/one/manifest.json", b"{}")
+    storage.write_bytes("proxy/one/point-00000002/weights", b"w" * 1000)
+    local = tmp_path / "cache" / "proxy" / "one"
+    storage.download_folder("proxy/one", local)
+    found = {path.relative_to(local).as_posix(): path.read_bytes() for path in local.rglob("*") if path.is_file()}
+    assert found == {"manifest.json": b"{}", "point-00000002/weights": b"w" * 1000}
+    assert [path.name for path in local.parent.iterdir()] == ["one"], "nothing half is left"
+    (local / "manifest.json").write_bytes(b"here")
+    storage.download_folder("proxy/one", local)
+    assert (local / "manifest.json").read_bytes() == b"here"
+    with pytest.raises(FileNotFoundError):
+        storage.download_folder("proxy/none", tmp_path / "cache" / "none")
+    assert not (tmp_path / "cache" / "none").exists()
