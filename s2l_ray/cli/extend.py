@@ -52,7 +52,7 @@ def extended(run: str, more: str, overrides: Sequence[str], budget: str | None) 
     chosen = _step(record, "select", str(selection["selector"])).removeprefix("select/")
     points = trajectory.get("checkpoints") or (None if "trajectory.checkpoints" in given else _points(record))
     place = more if "://" in more else str(Path(more).expanduser().absolute())
-    tree["data"] = {**tree["data"], "more": [*tree["data"].get("more", []), place]}
+    tree["data"] = {**tree["data"], "hub_revision": _revision(record), "more": [*tree["data"].get("more", []), place]}
     tree |= {"name": _free_name(record, tree["data"]["more"]), "storage": record.storage.uri}
     scored = next((step["fingerprint"] for step in record.steps if step["stage"] == "trajectories"
                    and is_finished(record.storage, step["stage"], step["fingerprint"])), None)
@@ -60,6 +60,20 @@ def extended(run: str, more: str, overrides: Sequence[str], budget: str | None) 
     tree["selection"] = {**selection, "extends": chosen, "controls": []}
     asked = [] if budget is None else [f"selection.budget={budget}"]
     return parse_tree(tree, [*overrides, *asked])
+
+
+def _revision(record: "Record") -> str | None:
+    """Return the commit that the run's rows are of, where they are the hub's: rows added there since are not meant."""
+    from s2l_ray.recipe.data import DataConfig  # heavy: pydantic, as the next
+    from s2l_ray.stages.prepare import commit_taken
+
+    data = DataConfig.model_validate(record.content["recipe"]["data"])
+    if data.hub_name is None or data.hub_revision is not None:
+        return data.hub_revision
+    commit = commit_taken(record.storage, data, _step(record, "prepare"))
+    if commit is not None:
+        note(f"--extend: {data.hub_name} is taken at {commit}, as the run had it")
+    return commit
 
 
 def _free_name(record: "Record", more: list[str]) -> str:

@@ -1,6 +1,8 @@
 """A Hugging Face data set as Parquet files in the run's storage, fetched once for each commit."""
 
+import hashlib
 import tempfile
+from collections.abc import Collection
 from pathlib import Path
 
 from s2l_ray.errors import InputError
@@ -9,6 +11,8 @@ from s2l_ray.rows.scanning import scan_all
 from s2l_ray.rows.units import FileScan
 from s2l_ray.storage.files import Storage
 from s2l_ray.storage.hub import commit_of
+
+_DOWNLOADS = "downloads"
 
 
 def scan_pool(storage: Storage, data: DataConfig) -> tuple[FileScan, ...]:
@@ -32,11 +36,31 @@ def fetch_split(
         The hub cannot be reached, or has no such data set, revision or split.
     """
     commit = commit_of("dataset", name, revision)
-    folder = "-".join(filter(None, (name.replace("/", "--"), config, commit)))
-    file = f"downloads/{folder}/{split}{'' if num_rows is None else f'-first-{num_rows}'}.parquet"
+    file = _place(name, config, split, commit, num_rows)
     if not storage.exists(file):
         download_split(storage, file, name, config=config, split=split, commit=commit, num_rows=num_rows)
     return storage.uri_of(file)
+
+
+def _place(name: str, config: str | None, split: str, commit: str, num_rows: int | None) -> str:
+    folder = "-".join(filter(None, (name.replace("/", "--"), config, commit)))
+    return f"{_DOWNLOADS}/{folder}/{split}{'' if num_rows is None else f'-first-{num_rows}'}.parquet"
+
+
+def fetched_commit(storage: Storage, data: DataConfig, digests: Collection[str]) -> str | None:
+    """Return the commit of a data set whose fetched rows have one of these SHA-256; None where none has.
+
+    A run that names no revision takes the newest one: this says which that was.
+    """
+    assert data.hub_name is not None
+    before = _place(data.hub_name, data.hub_config, "", "", None).split("/")[1] + "-"
+    for folder in storage.list_names(_DOWNLOADS):
+        commit = folder.removeprefix(before)
+        file = _place(data.hub_name, data.hub_config, data.split or "train", commit, data.hub_rows)
+        if folder.startswith(before) and storage.exists(file) \
+                and hashlib.sha256(storage.read_bytes(file)).hexdigest() in digests:
+            return commit
+    return None
 
 
 def download_split(

@@ -20,7 +20,7 @@ from s2l_ray.recipe.resources import ResourcesConfig
 from s2l_ray.rows.accounting import NARROW, Accounts, settle
 from s2l_ray.rows.first_rows import find_shape
 from s2l_ray.rows.held_out import HeldOutRows, held_out_of
-from s2l_ray.rows.hub import scan_pool
+from s2l_ray.rows.hub import fetched_commit, scan_pool
 from s2l_ray.rows.leaks import SAME_ROW, index_held_out
 from s2l_ray.rows.marks import mark_columns
 from s2l_ray.rows.near_duplicates import check_installed
@@ -33,7 +33,7 @@ from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.stages.workers.held_out import keep_held_out
 from s2l_ray.stages.workers.sharding import ShardWriter, part_file
-from s2l_ray.storage.artifacts import Artifact
+from s2l_ray.storage.artifacts import MANIFEST, Artifact
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.needs import VECTORS, Need
 from s2l_ray.tables.schemas import QUARANTINE
@@ -138,6 +138,12 @@ def plan_prepare(
     }
     artifact = Artifact(storage, "prepare", identity)
     return PreparePlan(artifact, data, model, shape, scans, seed, held_out)
+
+
+def commit_taken(storage: Storage, data: DataConfig, folder: str) -> str | None:
+    """Return the commit of a data set of the hub that a finished prepare read; None where what was fetched is gone."""
+    files = storage.read_json(f"{folder}/{MANIFEST}")["identity"]["files"]
+    return fetched_commit(storage, data, {digest for _, digest in files})
 
 
 def _check_template(plan: PreparePlan) -> None:

@@ -1,19 +1,26 @@
 """The Hugging Face hub: which commit a name means now; sending a data set there."""
 
+import re
 from pathlib import Path
 from typing import Literal
 
 from s2l_ray.errors import InputError
 
+_COMMIT = re.compile(r"[0-9a-f]{40}")
+
 
 def commit_of(kind: Literal["model", "dataset"], name: str, revision: str | None) -> str:
     """Return the commit that a model or data set of the hub has at a revision (its newest without one).
+
+    A whole commit hash is taken as it is, and nobody is asked: what was fetched of it can be used without a network.
 
     Raises
     ------
     InputError
         The hub cannot be reached, or has no such name or revision.
     """
+    if revision is not None and _COMMIT.fullmatch(revision):
+        return revision
     from huggingface_hub import HfApi  # heavy
     from huggingface_hub.errors import HFValidationError
     from huggingface_hub.utils import httpx  # of the version the hub client uses

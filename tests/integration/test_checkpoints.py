@@ -5,12 +5,14 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
+from s2l_ray.cli.extend import extended
 from s2l_ray.cli.main import main
 from s2l_ray.errors import InputError
 from s2l_ray.pipeline.plan import plan_run
@@ -158,6 +160,23 @@ def test_a_finished_selection_grows_by_new_rows_without_another_training(finishe
     result = json.loads(capsys.readouterr().out.splitlines()[-1])
     assert result["run"] == "grown-extended" and sum(result["extended"].values()) == 70
     assert sum(name.endswith("third.jsonl") for name in result["extended"]) == 1
+
+
+def test_a_data_set_of_the_hub_is_extended_at_the_commit_that_the_run_had(finished, tmp_path, monkeypatch):
+    recipe, plan = finished[0], finished[1]
+    storage, commit = plan.storage, "a" * 40
+    table = pa.Table.from_pylist([json.loads(line) for line in Path(recipe.data.path).read_text().splitlines()])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    for one, rows in ((commit, table), ("b" * 40, table.slice(0, 50))):
+        pq.write_table(rows, tmp_path / "rows.parquet")
+        storage.upload_file(tmp_path / "rows.parquet", f"downloads/our--rows-{one}/train.parquet")
+    monkeypatch.setattr("s2l_ray.rows.hub.commit_of", lambda kind, name, revision: revision or commit)  # there is no hub here
+    told = recipe.model_dump(mode="json")
+    told["data"] |= {"path": None, "hub_name": "our/rows"}
+    first = plan_run(parse_tree(told, ["name=of_the_hub", "selection.controls=[]"]), "select")
+    run_plan(first, "test")
+    grown = extended(str(Path(storage.uri) / "runs" / "of_the_hub"), str(tmp_path / "rows.parquet"), [], "60")
+    assert grown.data.hub_revision == commit, "not what a name without a revision means by then"
 
 
 def test_losses_by_other_weights_are_not_taken(finished, tmp_path, capsys):
