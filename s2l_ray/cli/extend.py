@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from s2l_ray.errors import InputError
 from s2l_ray.progress.notes import note
-from s2l_ray.storage.artifacts import is_finished
+from s2l_ray.storage.artifacts import SEAL, is_finished, read_manifest
 
 if TYPE_CHECKING:  # they take a second to load
     from s2l_ray.pipeline.plan import RunPlan
@@ -124,8 +124,9 @@ def _points(record: "Record") -> str | None:
     place = record.storage.uri_of(folder)
     local = resolve_local(place)
     if local is None:
-        # By the fingerprint of what it was made from: the points of one that is there are the same.
-        local = cache_folder() / folder
+        # By the hash of its manifest: another storage's proxy of this fingerprint has other last bits.
+        manifest = read_manifest(record.storage, *folder.split("/"))
+        local = cache_folder() / folder / manifest[SEAL]
         note(f"--extend: the proxy's points of {place} are brought to {local}, which may be deleted afterwards")
         record.storage.download_folder(folder, local)
     return str(local)

@@ -42,9 +42,14 @@ def fetch_split(
     return storage.uri_of(file)
 
 
+def _prefix(name: str, config: str | None) -> str:
+    """Return what stands before the commit in the names of a data set's folders."""
+    return "".join(f"{part}-" for part in (name.replace("/", "--"), config) if part)
+
+
 def _place(name: str, config: str | None, split: str, commit: str, num_rows: int | None) -> str:
-    folder = "-".join(filter(None, (name.replace("/", "--"), config, commit)))
-    return f"{_DOWNLOADS}/{folder}/{split}{'' if num_rows is None else f'-first-{num_rows}'}.parquet"
+    first = "" if num_rows is None else f"-first-{num_rows}"
+    return f"{_DOWNLOADS}/{_prefix(name, config)}{commit}/{split}{first}.parquet"
 
 
 def fetched_commit(storage: Storage, data: DataConfig, digests: Collection[str]) -> str | None:
@@ -53,7 +58,7 @@ def fetched_commit(storage: Storage, data: DataConfig, digests: Collection[str])
     A run that names no revision takes the newest one: this says which that was.
     """
     assert data.hub_name is not None
-    before = _place(data.hub_name, data.hub_config, "", "", None).split("/")[1] + "-"
+    before = _prefix(data.hub_name, data.hub_config)
     for folder in storage.list_names(_DOWNLOADS):
         commit = folder.removeprefix(before)
         file = _place(data.hub_name, data.hub_config, data.split or "train", commit, data.hub_rows)

@@ -33,7 +33,7 @@ from s2l_ray.stages.table import stage_of
 from s2l_ray.stages.work import Sizes, Work
 from s2l_ray.stages.workers.held_out import keep_held_out
 from s2l_ray.stages.workers.sharding import ShardWriter, part_file
-from s2l_ray.storage.artifacts import MANIFEST, Artifact
+from s2l_ray.storage.artifacts import Artifact, read_manifest
 from s2l_ray.storage.files import Storage
 from s2l_ray.tables.needs import VECTORS, Need
 from s2l_ray.tables.schemas import QUARANTINE
@@ -142,7 +142,7 @@ def plan_prepare(
 
 def commit_taken(storage: Storage, data: DataConfig, folder: str) -> str | None:
     """Return the commit of a data set of the hub that a finished prepare read; None where what was fetched is gone."""
-    files = storage.read_json(f"{folder}/{MANIFEST}")["identity"]["files"]
+    files = read_manifest(storage, *folder.split("/"))["identity"]["files"]
     return fetched_commit(storage, data, {digest for _, digest in files})
 
 

@@ -25,7 +25,8 @@ from s2l_ray.storage.files import SCHEMA_VERSION, Storage
 from s2l_ray.storage.packages import offering_packages
 
 MANIFEST = "manifest.json"
-_SEAL = "hash"
+SEAL = "hash"
+"""Key of the hash of all that a manifest says, the time among it: no two artifacts share one."""
 _FATES = ("examples", "duplicates", "leaks", "near_duplicates", "quarantined")
 """What becomes of rows that were read."""
 _PACKAGES = ("s2l-ray", "ray", "torch", "transformers", "accelerate", "deepspeed", "pyarrow", "scikit-learn", "numpy",
@@ -156,7 +157,7 @@ class Artifact:
 
 def sealed(manifest: Mapping[str, Any]) -> dict[str, Any]:
     """Return a manifest as it is kept: with a hash of all that it says, by which damage is found."""
-    return {**manifest, _SEAL: _hash(manifest)}
+    return {**manifest, SEAL: _hash(manifest)}
 
 
 def is_name(text: str) -> bool:
@@ -204,7 +205,7 @@ def _problem(manifest: Any, stage: str, name: str) -> str | None:
     parts = [part for part in _FATES if part in rows]
     if "read" in rows and rows["read"] != sum(rows[part] for part in parts):
         return f"rows={rows} do not add up: read = {' + '.join(parts)}"
-    is_whole = manifest.get(_SEAL) == _hash({key: value for key, value in manifest.items() if key != _SEAL})
+    is_whole = manifest.get(SEAL) == _hash({key: value for key, value in manifest.items() if key != SEAL})
     return None if is_whole else "it was changed after it was written"
 
 

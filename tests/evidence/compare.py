@@ -134,8 +134,9 @@ def answered(results: Results) -> list[dict[str, Any]]:
     """Return each arm's share of questions answered right, and that less random's at its budget, with 95 % intervals."""
     found = []
     for arm, seeds in sorted(results.right.items(), key=str):
-        random = results.right.get(Arm(arm.pool, RANDOM, arm.budget if arm.arm != FULL else
-                                       results.place.setting.main_budget, STEPS))
+        is_full = arm.arm == FULL
+        random = results.right.get(Arm(arm.pool, RANDOM, results.place.setting.main_budget if is_full else arm.budget,
+                                       STEPS if is_full else arm.alike))
         beside = difference_over_seeds(seeds, random, np.random.default_rng(0)) if random and arm.arm != RANDOM else None
         found.append({"pool": arm.pool, "arm": arm.arm, "budget": arm.budget, "alike": arm.alike,
                       **mean_over_seeds(np.stack([seeds[seed] for seed in sorted(seeds)])).to_dict(),

@@ -168,7 +168,8 @@ def _make_target(place: Place, cell: Cell) -> dict[str, Any]:
     np.save(place.file(cell, "-right.npy"), right_N)
     np.save(place.file(cell, ".npy"), losses_N)
     return {**facts, "rows": len(positions), "loss": float(losses_N.mean()), **_by_task(held_out, losses_N, "by_task"),
-            **_by_task(held_out, right_N, "right_by_task"), "tokens_each": tokens_each, "supervised_each": float(np.mean(rows["num_supervised_tokens"].to_numpy()))}
+            **_by_task(held_out, right_N, "right_by_task"), "tokens_each": tokens_each,
+            "supervised_each": float(np.mean(rows["num_supervised_tokens"].to_numpy()))}
 
 
 def _right(place: Place, pool: str, model: PreTrainedModel, held_out: pa.Table) -> np.ndarray:
